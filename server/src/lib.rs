@@ -1,0 +1,2 @@
+//! The `millrace` program: configuration, listeners, request handlers, the controller and the
+//! command line, on top of `shard/` (storage and executors) and `wire/` (what crosses a socket).

@@ -1,0 +1,3 @@
+//! The native protocol: its messages and their two encodings.
+
+pub mod messages;
