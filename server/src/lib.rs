@@ -1,2 +1,4 @@
 //! The `millrace` program: configuration, listeners, request handlers, the controller and the
 //! command line, on top of `shard/` (storage and executors) and `wire/` (what crosses a socket).
+
+pub mod topic_config;
