@@ -7,3 +7,4 @@
 //! `server/`.
 
 pub mod env;
+pub mod segment;

@@ -29,7 +29,10 @@ impl Instant {
     /// The instant `after` from this one.
     #[must_use]
     pub fn plus(self, after: Duration) -> Instant {
-        Instant(self.0.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)))
+        Instant(
+            self.0
+                .saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 }
 
@@ -98,9 +101,14 @@ pub trait File: 'static {
     type ReadBuffer: Deref<Target = [u8]> + 'static;
 
     /// Writes the whole buffer at `position`. Errors are reported, never retried.
-    fn write_at(&self, buffer: Self::Buffer, position: u64) -> impl Future<Output = io::Result<()>>;
+    fn write_at(&self, buffer: Self::Buffer, position: u64)
+    -> impl Future<Output = io::Result<()>>;
     /// Reads up to `len` bytes; short only at the end of the file.
-    fn read_at(&self, position: u64, len: usize) -> impl Future<Output = io::Result<Self::ReadBuffer>>;
+    fn read_at(
+        &self,
+        position: u64,
+        len: usize,
+    ) -> impl Future<Output = io::Result<Self::ReadBuffer>>;
     /// Makes everything written so far durable, and the length (`fdatasync`).
     fn sync(&self) -> impl Future<Output = io::Result<()>>;
     /// Sets the length; bytes gained read as zero.
@@ -147,7 +155,11 @@ pub trait Env: Clone + 'static {
     /// Zeroed aligned memory of `len` bytes, a multiple of [`BLOCK_BYTES`].
     fn allocate(&self, len: usize) -> <Self::File as File>::Buffer;
     /// Opens a file.
-    fn open(&self, path: &Path, options: OpenOptions) -> impl Future<Output = io::Result<Self::File>>;
+    fn open(
+        &self,
+        path: &Path,
+        options: OpenOptions,
+    ) -> impl Future<Output = io::Result<Self::File>>;
     /// Makes a directory and its parents; no error if it is there.
     fn create_directory(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
     /// What a directory holds, sorted by name.
