@@ -15,7 +15,11 @@ impl Offset {
     /// The offset `records` after this one.
     #[must_use]
     pub fn advance(self, records: u32) -> Offset {
-        Offset(self.0.checked_add(i64::from(records)).expect("an offset fits in 63 bits"))
+        Offset(
+            self.0
+                .checked_add(i64::from(records))
+                .expect("an offset fits in 63 bits"),
+        )
     }
 }
 

@@ -4,11 +4,17 @@
 
 use rkyv::{Archive, Deserialize, Serialize};
 
+use super::codec::Message;
+
 macro_rules! messages {
     ($($(#[$doc:meta])* pub struct $name:ident { $($(#[$field_doc:meta])* pub $field:ident : $type:ty,)* })*) => {
         $($(#[$doc])*
         #[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* })*
+        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+
+        impl Message for $name {
+            const NAME: &'static str = stringify!($name);
+        })*
     };
 }
 
