@@ -13,6 +13,7 @@
 
 mod error;
 mod files;
+pub mod format;
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -229,10 +230,15 @@ impl<E: Env> Segments<E> {
         })
     }
 
-    /// Removes completed segments that lie wholly before `log_start`, which the caller has made
-    /// durable. Reads under way go on undisturbed. Returns the bytes freed.
-    pub async fn remove_before(&self, log_start: Offset) -> Result<u64, SegmentError> {
-        let _ = log_start;
+    /// Removes completed segments that lie wholly before `log_start`. That, and `durable`, an end
+    /// of these segments, are durable in the journal: a segment that a recovery would still
+    /// go on writing stays. Reads under way go on undisturbed. Returns the bytes freed.
+    pub async fn remove_before(
+        &self,
+        log_start: Offset,
+        durable: SegmentEnd,
+    ) -> Result<u64, SegmentError> {
+        let _ = (log_start, durable);
         Err(SegmentError::Stopped {
             path: self.directory.clone(),
         })
