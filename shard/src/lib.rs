@@ -7,4 +7,5 @@
 //! `server/`.
 
 pub mod env;
+pub mod local;
 pub mod segment;
