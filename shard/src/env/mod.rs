@@ -6,6 +6,8 @@
 //! Runs on a shard's own thread; nothing here is `Send`. No method blocks: slow file operations
 //! (create, rename, remove, list) run off the shard in production.
 
+pub mod simulated;
+
 use std::future::Future;
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -94,6 +96,10 @@ pub struct Space {
 /// An open file. Every position and length is a multiple of [`BLOCK_BYTES`], in bytes.
 ///
 /// A future of this trait must be awaited to its end: dropping an I/O in flight cancels it.
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "asking costs I/O; nobody asks for emptiness alone"
+)]
 pub trait File: 'static {
     /// Aligned memory to write from, obtained from [`Env::allocate`].
     type Buffer: DerefMut<Target = [u8]> + 'static;

@@ -45,11 +45,15 @@ impl Event {
     }
 
     /// Begins to listen: the listener completes at the first [`Event::notify`] after this call.
-    #[must_use]
     pub fn listen(&self) -> Listener {
         let number = self.inner.next_listener.get();
         self.inner.next_listener.set(number + 1);
-        Listener { event: Rc::clone(&self.inner), seen: self.inner.notified.get(), number, registered: false }
+        Listener {
+            event: Rc::clone(&self.inner),
+            seen: self.inner.notified.get(),
+            number,
+            registered: false,
+        }
     }
 
     /// Wakes every present listener.
@@ -100,7 +104,10 @@ impl Future for Listener {
         let number = self.number;
         let known = self.registered;
         let mut waiting = self.event.waiting.borrow_mut();
-        match waiting.iter_mut().find(|(other, _)| known && *other == number) {
+        match waiting
+            .iter_mut()
+            .find(|(other, _)| known && *other == number)
+        {
             Some((_, waker)) => waker.clone_from(context.waker()),
             None => waiting.push((number, context.waker().clone())),
         }
@@ -115,7 +122,9 @@ impl Drop for Listener {
         if self.registered {
             let removed = {
                 let mut waiting = self.event.waiting.borrow_mut();
-                let place = waiting.iter().position(|(number, _)| *number == self.number);
+                let place = waiting
+                    .iter()
+                    .position(|(number, _)| *number == self.number);
                 place.map(|place| waiting.swap_remove(place))
             };
             // Dropped only now: dropping the last waker of a task may run code that listens.

@@ -19,7 +19,6 @@ struct Slot<T> {
 pub struct SenderDropped;
 
 /// Makes a slot for one value.
-#[must_use]
 pub fn oneshot<T>() -> (OneshotSender<T>, OneshotReceiver<T>) {
     let slot = Rc::new(RefCell::new(Slot {
         value: None,
@@ -27,7 +26,12 @@ pub fn oneshot<T>() -> (OneshotSender<T>, OneshotReceiver<T>) {
         receiver_gone: false,
         waiting: None,
     }));
-    (OneshotSender { slot: Rc::clone(&slot) }, OneshotReceiver { slot })
+    (
+        OneshotSender {
+            slot: Rc::clone(&slot),
+        },
+        OneshotReceiver { slot },
+    )
 }
 
 /// The side that fills the slot. Dropping it tells the receiver that nothing will come.

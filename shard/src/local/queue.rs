@@ -42,7 +42,13 @@ pub fn queue<T>(capacity: u32) -> (Sender<T>, Receiver<T>) {
         waiting: None,
     }));
     let room = Semaphore::new(u64::from(capacity.max(1)));
-    (Sender { shared: Rc::clone(&shared), room: room.clone() }, Receiver { shared, room })
+    (
+        Sender {
+            shared: Rc::clone(&shared),
+            room: room.clone(),
+        },
+        Receiver { shared, room },
+    )
 }
 
 /// Puts items in; clone it for more senders.
@@ -65,7 +71,9 @@ impl<T> Sender<T> {
             return Err(TrySendError::Closed(value));
         }
         match self.room.try_acquire(1) {
-            Some(permit) => self.put(value, permit).map_err(|Closed(value)| TrySendError::Closed(value)),
+            Some(permit) => self
+                .put(value, permit)
+                .map_err(|Closed(value)| TrySendError::Closed(value)),
             None => Err(TrySendError::Full(value)),
         }
     }
@@ -95,7 +103,10 @@ impl<T> Sender<T> {
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
         self.shared.borrow_mut().senders += 1;
-        Sender { shared: Rc::clone(&self.shared), room: self.room.clone() }
+        Sender {
+            shared: Rc::clone(&self.shared),
+            room: self.room.clone(),
+        }
     }
 }
 
@@ -104,7 +115,11 @@ impl<T> Drop for Sender<T> {
         let waiting = {
             let mut shared = self.shared.borrow_mut();
             shared.senders -= 1;
-            if shared.senders == 0 { shared.waiting.take() } else { None }
+            if shared.senders == 0 {
+                shared.waiting.take()
+            } else {
+                None
+            }
         };
         if let Some(waker) = waiting {
             waker.wake();

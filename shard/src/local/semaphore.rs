@@ -54,15 +54,26 @@ impl Semaphore {
     /// A semaphore of `capacity` permits.
     #[must_use]
     pub fn new(capacity: u64) -> Semaphore {
-        let state =
-            State { capacity, available: capacity, open: false, next_ticket: 0, waiting: VecDeque::new() };
-        Semaphore { state: Rc::new(RefCell::new(state)) }
+        let state = State {
+            capacity,
+            available: capacity,
+            open: false,
+            next_ticket: 0,
+            waiting: VecDeque::new(),
+        };
+        Semaphore {
+            state: Rc::new(RefCell::new(state)),
+        }
     }
 
     /// Takes `amount` permits (at most the whole), waiting for its turn.
     pub fn acquire(&self, amount: u64) -> Acquire {
         let amount = amount.min(self.capacity());
-        Acquire { semaphore: self.clone(), amount, ticket: None }
+        Acquire {
+            semaphore: self.clone(),
+            amount,
+            ticket: None,
+        }
     }
 
     /// Takes `amount` permits (at most the whole) if they are free and nobody waits.
@@ -75,7 +86,10 @@ impl Semaphore {
         }
         state.take(amount);
         drop(state);
-        Some(Permit { semaphore: self.clone(), amount })
+        Some(Permit {
+            semaphore: self.clone(),
+            amount,
+        })
     }
 
     /// Permits in all.
@@ -101,7 +115,12 @@ impl Semaphore {
         let mut wakers = Vec::new();
         let mut state = self.state.borrow_mut();
         state.open = true;
-        wakers.extend(state.waiting.iter_mut().filter_map(|waiting| waiting.waker.take()));
+        wakers.extend(
+            state
+                .waiting
+                .iter_mut()
+                .filter_map(|waiting| waiting.waker.take()),
+        );
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -147,18 +166,29 @@ impl Future for Acquire {
             if let Some(waker) = waker {
                 waker.wake();
             }
-            return Poll::Ready(Permit { semaphore, amount: self.amount });
+            return Poll::Ready(Permit {
+                semaphore,
+                amount: self.amount,
+            });
         }
         let waker = Some(context.waker().clone());
         match self.ticket {
             Some(ticket) => {
-                let own = state.waiting.iter_mut().find(|waiting| waiting.ticket == ticket);
-                own.expect("a ticket stays in line until it is served").waker = waker;
+                let own = state
+                    .waiting
+                    .iter_mut()
+                    .find(|waiting| waiting.ticket == ticket);
+                own.expect("a ticket stays in line until it is served")
+                    .waker = waker;
             }
             None => {
                 let ticket = state.next_ticket;
                 state.next_ticket += 1;
-                state.waiting.push_back(Waiting { ticket, amount: self.amount, waker });
+                state.waiting.push_back(Waiting {
+                    ticket,
+                    amount: self.amount,
+                    waker,
+                });
                 self.ticket = Some(ticket);
             }
         }
@@ -170,7 +200,10 @@ impl Drop for Acquire {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket else { return };
         let mut state = self.semaphore.state.borrow_mut();
-        let place = state.waiting.iter().position(|waiting| waiting.ticket == ticket);
+        let place = state
+            .waiting
+            .iter()
+            .position(|waiting| waiting.ticket == ticket);
         let own = place.and_then(|place| state.waiting.remove(place));
         // Whoever comes next may fit where this one did not, or had its wake-up.
         let waker = state.next_waker();
@@ -200,7 +233,10 @@ impl Permit {
     pub fn split(&mut self, amount: u64) -> Permit {
         let amount = amount.min(self.amount);
         self.amount -= amount;
-        Permit { semaphore: self.semaphore.clone(), amount }
+        Permit {
+            semaphore: self.semaphore.clone(),
+            amount,
+        }
     }
 }
 

@@ -34,7 +34,10 @@ fn a_notification_between_listen_and_await_is_not_lost() {
     let listener = event.listen();
     event.notify();
     assert!(poll(pin!(listener), &count).is_ready());
-    assert!(poll(pin!(event.listen()), &count).is_pending(), "an old notification does not count");
+    assert!(
+        poll(pin!(event.listen()), &count).is_pending(),
+        "an old notification does not count"
+    );
 }
 
 #[test]
@@ -104,7 +107,11 @@ fn a_queue_is_bounded_ordered_and_closes_both_ways() {
     assert!(poll(send.as_mut(), &count).is_pending());
     assert_eq!(receiver.try_recv(), Some(1));
     assert_eq!(woken(&count), 1);
-    assert_eq!(sender.try_send(9), Err(TrySendError::Full(9)), "nobody overtakes who waits");
+    assert_eq!(
+        sender.try_send(9),
+        Err(TrySendError::Full(9)),
+        "nobody overtakes who waits"
+    );
     assert!(poll(send.as_mut(), &count).is_ready());
     drop(send);
     let second = sender.clone();
@@ -136,11 +143,20 @@ fn permits_are_served_in_order_and_survive_cancellation() {
     let mut large = Box::pin(semaphore.acquire(4));
     let mut small = Box::pin(semaphore.acquire(1));
     assert!(poll(large.as_mut(), &first).is_pending());
-    assert!(poll(small.as_mut(), &second).is_pending(), "the large one is first in line");
+    assert!(
+        poll(small.as_mut(), &second).is_pending(),
+        "the large one is first in line"
+    );
     assert!(semaphore.try_acquire(1).is_none());
     drop(large);
-    assert_eq!(woken(&second), 1, "giving up the place lets the next one in");
-    let Poll::Ready(permit) = poll(small.as_mut(), &second) else { panic!("there is room") };
+    assert_eq!(
+        woken(&second),
+        1,
+        "giving up the place lets the next one in"
+    );
+    let Poll::Ready(permit) = poll(small.as_mut(), &second) else {
+        panic!("there is room")
+    };
     drop((held, permit));
     assert_eq!(semaphore.available(), 4);
 }
@@ -165,7 +181,9 @@ fn a_wake_up_given_to_one_who_leaves_is_passed_on() {
 fn an_oversize_request_takes_the_whole_and_permits_split() {
     let count = Arc::default();
     let budget = Budget::new(10);
-    let Poll::Ready(mut all) = poll(pin!(budget.acquire(1_000)), &count) else { panic!("all is free") };
+    let Poll::Ready(mut all) = poll(pin!(budget.acquire(1_000)), &count) else {
+        panic!("all is free")
+    };
     assert_eq!((all.amount(), budget.available()), (10, 0));
     let part = all.split(4);
     drop(all);
