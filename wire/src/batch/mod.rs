@@ -15,6 +15,7 @@ mod builder;
 mod compression;
 mod error;
 mod header;
+mod recompress;
 mod records;
 mod validate;
 mod varint;
@@ -26,6 +27,7 @@ pub use header::{
     Attributes, BATCH_HEADER_BYTES, BatchHeader, batch_len, set_append_time, set_base_offset,
     set_leader_epoch,
 };
+pub use recompress::recompress;
 pub use records::{Header, Record, Records, iter_batches, split_batches};
 pub use validate::{Limits, NO_TIMESTAMP, ProduceLimits, validate_produced, verify};
 

@@ -245,12 +245,21 @@ impl RequestPayload {
     /// attachments: their lengths are checked against the body's.
     pub fn produce(&self) -> Result<ProduceView<'_>, DecodeError> {
         self.expect(Kind::Produce)?;
-        let view = match self.format {
-            Format::Rkyv => ProduceView::in_place(access::<ProduceRequest>(&self.body)?),
-            Format::Protobuf => ProduceView::owned(decode_body(self.format, &self.body)?),
-        };
+        let view = produce_view(self.format, &self.body)?;
         check_attachments(view.attachment_bytes(), self.attachments.len())?;
         Ok(view)
+    }
+
+    /// Reads a produce request and hands out its attachments beside it, to be cut up while the
+    /// request is being read.
+    pub fn produce_with_batches(
+        &mut self,
+    ) -> Result<(ProduceView<'_>, &mut BytesMut), DecodeError> {
+        self.expect(Kind::Produce)?;
+        let RequestPayload { body, attachments, format, .. } = self;
+        let view = produce_view(*format, body)?;
+        check_attachments(view.attachment_bytes(), attachments.len())?;
+        Ok((view, attachments))
     }
 
     /// Reads a fetch request, in place where the format allows it.
@@ -279,6 +288,13 @@ impl RequestPayload {
             found: self.kind.name(),
         })
     }
+}
+
+fn produce_view(format: Format, body: &[u8]) -> Result<ProduceView<'_>, DecodeError> {
+    Ok(match format {
+        Format::Rkyv => ProduceView::in_place(access::<ProduceRequest>(body)?),
+        Format::Protobuf => ProduceView::owned(decode_body(format, body)?),
+    })
 }
 
 /// Reads a request and returns it with its attachments.
