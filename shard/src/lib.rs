@@ -8,4 +8,5 @@
 
 pub mod env;
 pub mod local;
+pub mod journal;
 pub mod segment;
