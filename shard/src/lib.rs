@@ -7,6 +7,6 @@
 //! `server/`.
 
 pub mod env;
-pub mod local;
 pub mod journal;
+pub mod local;
 pub mod segment;

@@ -106,6 +106,9 @@ pub trait File: 'static {
     /// Memory that a read filled.
     type ReadBuffer: Deref<Target = [u8]> + 'static;
 
+    /// Keeps the first `len` bytes of a buffer, a multiple of [`BLOCK_BYTES`], without copying them:
+    /// for one that turned out larger than needed.
+    fn shorten(buffer: &mut Self::Buffer, len: usize);
     /// Writes the whole buffer at `position`. Errors are reported, never retried.
     fn write_at(&self, buffer: Self::Buffer, position: u64)
     -> impl Future<Output = io::Result<()>>;

@@ -49,6 +49,13 @@ impl File for SimulatedFile {
     type Buffer = Box<[u8]>;
     type ReadBuffer = Vec<u8>;
 
+    fn shorten(buffer: &mut Self::Buffer, len: usize) {
+        assert!(len.is_multiple_of(BLOCK_BYTES) && len <= buffer.len());
+        let mut bytes = std::mem::take(buffer).into_vec();
+        bytes.truncate(len);
+        *buffer = bytes.into_boxed_slice();
+    }
+
     async fn write_at(&self, buffer: Self::Buffer, position: u64) -> io::Result<()> {
         self.check_write(buffer.len() as u64)?;
         check_aligned(position)?;
