@@ -17,4 +17,4 @@ mod resolve;
 
 pub use automatic::{DiskSizes, capacity_of};
 pub use keys::{Cache, Config, Journal, Key, Limits, Log, Network, Storage, Topic, keys};
-pub use resolve::{ConfigError, Inputs, Resolved, Setting, Source, resolve};
+pub use resolve::{ConfigError, Inputs, Resolved, Setting, Source, resolve, suggestion};

@@ -279,7 +279,7 @@ fn unknown_key(key: String, source: &Source) -> ConfigError {
 }
 
 /// Says what may have been meant: a name that is spelled nearly the same, or one whose last part is.
-fn suggestion<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub fn suggestion<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> String {
     let likeness = |name: &str| {
         let whole = strsim::normalized_damerau_levenshtein(wrong, name);
         let last = name.rsplit('.').next().map_or(0.0, |part| {

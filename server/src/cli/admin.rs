@@ -1,0 +1,502 @@
+//! The commands that ask one thing and print the answer: `topic`, `records`, `ping`, `stats`.
+
+use clap::{Args, Subcommand};
+use millrace_client::messages::{DescribeTopicResponse, ShardStats};
+use millrace_client::{ClientError, ConfigChange, NewTopic};
+use serde_json::{Value, json};
+
+use super::Failure;
+use super::connect::{ClientArgs, block_on, explain};
+use super::output::{self, Output, Table};
+use super::serve::key_and_value;
+
+pub(super) const TOPIC_HELP: &str = "\
+Examples:
+  millrace topic create clicks --partitions 4 --config retention.ms=86400000
+  millrace topic list
+  millrace topic describe clicks
+  millrace topic alter clicks --set retention.bytes=1073741824 --unset retention.ms
+  millrace topic delete clicks";
+
+pub(super) const PING_HELP: &str = "\
+Examples:
+  millrace ping
+  millrace ping --bootstrap broker.example:9092 && echo up";
+
+pub(super) const STATS_HELP: &str = "\
+Examples:
+  millrace stats
+  millrace stats --output json";
+
+#[derive(Subcommand)]
+pub(super) enum TopicCommand {
+    /// Create a topic
+    #[command(after_help = "\
+Examples:
+  millrace topic create clicks
+  millrace topic create clicks --partitions 4 --config retention.ms=86400000
+
+Configuration is in Kafka's names; `millrace topic describe` lists it, and
+`millrace config` the defaults of the broker, under topic.defaults.")]
+    Create {
+        /// Name: letters, digits, '.', '_' and '-'
+        topic: String,
+        /// Number of partitions [default: the broker's topic.default_partitions]
+        #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        partitions: Option<u32>,
+        /// Configuration; may be given many times
+        #[arg(short, long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+        config: Vec<(String, String)>,
+        /// Succeed if the topic exists already, and leave it as it is
+        #[arg(long)]
+        if_not_exists: bool,
+        /// Only check whether it could be created
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// List topics
+    #[command(after_help = "Example:\n  millrace topic list --output json")]
+    List {
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Show a topic's partitions and configuration
+    #[command(after_help = "Example:\n  millrace topic describe clicks")]
+    Describe {
+        /// The topic
+        topic: String,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Change a topic's configuration
+    #[command(after_help = "\
+Example:
+  millrace topic alter clicks --set retention.bytes=1073741824 --unset retention.ms")]
+    #[group(id = "change", required = true, multiple = true, args = ["set", "unset"])]
+    Alter {
+        /// The topic
+        topic: String,
+        /// Set an entry; may be given many times
+        #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+        set: Vec<(String, String)>,
+        /// Return an entry to the broker's default; may be given many times
+        #[arg(long, value_name = "KEY")]
+        unset: Vec<String>,
+        /// Only check whether it could be changed
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Delete a topic and everything in it
+    #[command(after_help = "Example:\n  millrace topic delete clicks")]
+    Delete {
+        /// The topic
+        topic: String,
+        /// Succeed if there is no such topic
+        #[arg(long)]
+        if_exists: bool,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Give a topic more partitions
+    #[command(after_help = "\
+Example:
+  millrace topic add-partitions clicks --to 8
+
+Records already there stay where they are, and a key may map to another partition from now on.")]
+    AddPartitions {
+        /// The topic
+        topic: String,
+        /// Number of partitions it shall have
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        to: u32,
+        /// Only check whether it could be done
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Let a partition serve again although its disk lost acknowledged records
+    #[command(after_help = "\
+Example:
+  millrace topic repair clicks --partition 3 --accept-data-loss
+
+A partition whose acknowledged records are damaged on disk does not serve until someone decides
+what to do. If the disk or a copy of the data directory can be recovered, do that first: this cuts
+the partition where the damage begins, and what came after it is gone.")]
+    Repair {
+        /// The topic
+        topic: String,
+        /// The partition
+        #[arg(long, value_name = "N")]
+        partition: u32,
+        /// Say that you know: acknowledged records are given up
+        #[arg(long, required = true)]
+        accept_data_loss: bool,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum RecordsCommand {
+    /// Delete the records before an offset
+    #[command(after_help = "\
+Examples:
+  millrace records delete clicks --partition 0 --before 1000
+  millrace records delete clicks --all")]
+    Delete(DeleteArgs),
+}
+
+#[derive(Args)]
+#[group(id = "extent", required = true, multiple = false, args = ["before", "all"])]
+pub(super) struct DeleteArgs {
+    /// The topic
+    topic: String,
+    /// The partition; without it, --all means those of all partitions
+    #[arg(long, value_name = "N")]
+    partition: Option<u32>,
+    /// First offset to keep
+    #[arg(
+        long,
+        value_name = "OFFSET",
+        requires = "partition",
+        value_parser = clap::value_parser!(i64).range(0..)
+    )]
+    before: Option<i64>,
+    /// Delete every record that is there now
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+pub(super) fn topic(command: TopicCommand) -> Result<(), Failure> {
+    block_on(async {
+        match command {
+            TopicCommand::Create { topic, partitions, config, if_not_exists, dry_run, client } => {
+                let new = NewTopic {
+                    name: topic,
+                    partitions: partitions.unwrap_or(0),
+                    configs: config,
+                    validate_only: dry_run,
+                };
+                create(new, if_not_exists, &client).await
+            }
+            TopicCommand::List { client } => list(&client).await,
+            TopicCommand::Describe { topic, client } => describe(&topic, &client).await,
+            TopicCommand::Alter { topic, set, unset, dry_run, client } => {
+                let change = ConfigChange { set, unset, validate_only: dry_run };
+                let connected = client.connect().await?;
+                match connected.admin().alter_topic_config(&topic, change).await {
+                    Ok(()) => say(&client, done(dry_run, "changed", &topic), json!({"topic": topic})),
+                    Err(error) => Err(explain(&connected, &topic, error).await),
+                }
+            }
+            TopicCommand::Delete { topic, if_exists, client } => {
+                delete(&topic, if_exists, &client).await
+            }
+            TopicCommand::AddPartitions { topic, to, dry_run, client } => {
+                let connected = client.connect().await?;
+                match connected.admin().create_partitions(&topic, to, dry_run).await {
+                    Ok(()) => say(
+                        &client,
+                        format!("{} to {to} partitions", done(dry_run, "grew", &topic)),
+                        json!({"topic": topic, "partitions": to}),
+                    ),
+                    Err(error) => Err(explain(&connected, &topic, error).await),
+                }
+            }
+            TopicCommand::Repair { topic, partition, accept_data_loss, client } => {
+                let connected = client.connect().await?;
+                let admin = connected.admin();
+                match admin.repair_partition(&topic, partition, accept_data_loss).await {
+                    Ok(end) => say(
+                        &client,
+                        format!("{topic}/{partition} serves again and ends before offset {end}"),
+                        json!({"topic": topic, "partition": partition, "log_end": end}),
+                    ),
+                    Err(error) => Err(explain(&connected, &topic, error).await),
+                }
+            }
+        }
+    })
+}
+
+fn done(dry_run: bool, what: &str, topic: &str) -> String {
+    if dry_run { format!("could have {what} '{topic}'") } else { format!("{what} '{topic}'") }
+}
+
+/// Prints one sentence, or one object.
+fn say(client: &ClientArgs, sentence: String, object: Value) -> Result<(), Failure> {
+    match client.output {
+        Output::Table => output::write_all(format!("{sentence}\n").as_bytes()),
+        Output::Json => output::write_json([object]),
+    }
+}
+
+fn is(error: &ClientError, code: millrace_client::ErrorCode) -> bool {
+    error.code() == Some(code)
+}
+
+async fn create(new: NewTopic, if_not_exists: bool, client: &ClientArgs) -> Result<(), Failure> {
+    use millrace_client::ErrorCode::TopicAlreadyExists;
+
+    let connected = client.connect().await?;
+    let (name, dry_run) = (new.name.clone(), new.validate_only);
+    match connected.admin().create_topic(new).await {
+        Ok(made) => say(
+            client,
+            format!(
+                "{} with {} partition{}",
+                done(dry_run, "created", &made.name),
+                made.partitions,
+                if made.partitions == 1 { "" } else { "s" }
+            ),
+            json!({
+                "topic": made.name, "topic_id": made.topic_id, "partitions": made.partitions,
+                "created": !dry_run,
+            }),
+        ),
+        Err(error) if if_not_exists && is(&error, TopicAlreadyExists) => say(
+            client,
+            format!("'{name}' exists already"),
+            json!({"topic": name, "created": false}),
+        ),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn delete(topic: &str, if_exists: bool, client: &ClientArgs) -> Result<(), Failure> {
+    use millrace_client::ErrorCode::UnknownTopicOrPartition;
+
+    let connected = client.connect().await?;
+    match connected.admin().delete_topic(topic).await {
+        Ok(()) => say(client, format!("deleted '{topic}'"), json!({"topic": topic, "deleted": true})),
+        Err(error) if if_exists && is(&error, UnknownTopicOrPartition) => say(
+            client,
+            format!("there is no topic '{topic}'"),
+            json!({"topic": topic, "deleted": false}),
+        ),
+        Err(error) => Err(explain(&connected, topic, error).await),
+    }
+}
+
+async fn list(client: &ClientArgs) -> Result<(), Failure> {
+    let topics = client.connect().await?.admin().list_topics().await?;
+    match client.output {
+        Output::Json => output::write_json(topics.iter().map(|topic| {
+            json!({
+                "topic": topic.name, "topic_id": topic.topic_id, "partitions": topic.partitions,
+            })
+        })),
+        Output::Table if topics.is_empty() => {
+            eprintln!("there are no topics; `millrace topic create NAME` makes one");
+            Ok(())
+        }
+        Output::Table => {
+            let mut table = Table::new(["TOPIC", "PARTITIONS"]);
+            for topic in topics {
+                table.row([topic.name, topic.partitions.to_string()]);
+            }
+            table.print()
+        }
+    }
+}
+
+async fn describe(topic: &str, client: &ClientArgs) -> Result<(), Failure> {
+    let connected = client.connect().await?;
+    let found = match connected.admin().describe_topic(topic).await {
+        Ok(found) => found,
+        Err(error) => return Err(explain(&connected, topic, error).await),
+    };
+    match client.output {
+        Output::Json => output::write_json([description_json(&found)]),
+        Output::Table => output::write_all(description(&found).as_bytes()),
+    }
+}
+
+fn description(topic: &DescribeTopicResponse) -> String {
+    let mut partitions =
+        Table::new(["PARTITION", "NODE", "SHARD", "START", "END", "READABLE TO", "BYTES", "STATE"]);
+    for found in &topic.partitions {
+        let state = if found.status.code == 0 { "serving" } else { &found.status.message };
+        partitions.row([
+            found.partition.to_string(),
+            found.leader_node.to_string(),
+            found.leader_shard.to_string(),
+            found.log_start.to_string(),
+            found.log_end.to_string(),
+            found.high_watermark.to_string(),
+            found.size_bytes.to_string(),
+            state.to_owned(),
+        ]);
+    }
+    let mut configs = Table::new(["CONFIGURATION", "VALUE", "SOURCE"]);
+    for entry in &topic.configs {
+        let source = if entry.is_set { "topic" } else { "default" };
+        configs.row([entry.name.clone(), entry.value.clone(), source.into()]);
+    }
+    format!(
+        "{} ({})\n\n{}\n{}",
+        topic.name,
+        topic.topic_id,
+        partitions.render(),
+        configs.render()
+    )
+}
+
+fn description_json(topic: &DescribeTopicResponse) -> Value {
+    let partition = |found: &millrace_client::messages::PartitionDescription| {
+        json!({
+            "partition": found.partition,
+            "leader_node": found.leader_node,
+            "leader_shard": found.leader_shard,
+            "log_start": found.log_start,
+            "high_watermark": found.high_watermark,
+            "log_end": found.log_end,
+            "size_bytes": found.size_bytes,
+            "error": (found.status.code != 0).then(|| {
+                json!({"code": found.status.code, "message": found.status.message})
+            }),
+        })
+    };
+    let config = |entry: &millrace_client::messages::ConfigEntry| {
+        json!({"name": entry.name, "value": entry.value, "is_set": entry.is_set})
+    };
+    json!({
+        "topic": topic.name,
+        "topic_id": topic.topic_id,
+        "partitions": topic.partitions.iter().map(partition).collect::<Vec<_>>(),
+        "configs": topic.configs.iter().map(config).collect::<Vec<_>>(),
+    })
+}
+
+pub(super) fn records(command: RecordsCommand) -> Result<(), Failure> {
+    let RecordsCommand::Delete(arguments) = command;
+    block_on(delete_records(arguments))
+}
+
+async fn delete_records(arguments: DeleteArgs) -> Result<(), Failure> {
+    let DeleteArgs { topic, partition, before, all: _, client } = arguments;
+    let connected = client.connect().await?;
+    let admin = connected.admin();
+    let partitions = match partition {
+        Some(partition) => vec![partition],
+        None => match admin.describe_topic(&topic).await {
+            Ok(found) => found.partitions.iter().map(|found| found.partition).collect(),
+            Err(error) => return Err(explain(&connected, &topic, error).await),
+        },
+    };
+    let wanted: Vec<_> =
+        partitions.iter().map(|partition| (topic.as_str(), *partition, before)).collect();
+    let results = match admin.delete_records(&wanted).await {
+        Ok(results) => results,
+        Err(error) => return Err(explain(&connected, &topic, error).await),
+    };
+    let mut failure = None;
+    for result in results {
+        let partition = result.partition;
+        match result.log_start {
+            Ok(start) => say(
+                &client,
+                format!("{topic}/{partition} begins at offset {start}"),
+                json!({"topic": topic, "partition": partition, "log_start": start}),
+            )?,
+            // The others are told first: their records are gone.
+            Err(error) => failure = Some((partition, error)),
+        }
+    }
+    match failure {
+        None => Ok(()),
+        Some((partition, error)) => {
+            let failure = explain(&connected, &topic, error).await;
+            Err(failure.within(|| format!("{topic}/{partition}")))
+        }
+    }
+}
+
+pub(super) fn ping(client: ClientArgs) -> Result<(), Failure> {
+    block_on(async {
+        let connected = client.connect().await?;
+        let pong = connected.admin().ping().await?;
+        let broker = connected.broker();
+        let milliseconds = pong.round_trip.as_secs_f64() * 1000.0;
+        say(
+            &client,
+            format!(
+                "answered in {milliseconds:.3} ms: Millrace {}, node {}, {} shard{}, cluster {}",
+                broker.version,
+                broker.node_id,
+                broker.shard_count,
+                if broker.shard_count == 1 { "" } else { "s" },
+                broker.cluster_id
+            ),
+            json!({
+                "round_trip_us": u64::try_from(pong.round_trip.as_micros()).unwrap_or(u64::MAX),
+                "broker_time_ms": pong.broker_time_ms,
+                "version": broker.version,
+                "node_id": broker.node_id,
+                "boot_epoch": broker.boot_epoch,
+                "shard_count": broker.shard_count,
+                "cluster_id": broker.cluster_id,
+            }),
+        )
+    })
+}
+
+pub(super) fn stats(client: ClientArgs) -> Result<(), Failure> {
+    block_on(async {
+        let found = client.connect().await?.admin().stats().await?;
+        match client.output {
+            Output::Json => output::write_json(found.shards.iter().map(stats_json)),
+            Output::Table => output::write_all(stats_tables(&found.shards).as_bytes()),
+        }
+    })
+}
+
+fn stats_json(shard: &ShardStats) -> Value {
+    let counters: serde_json::Map<String, Value> = shard
+        .counters
+        .iter()
+        .map(|counter| (counter.name.clone(), counter.value.into()))
+        .collect();
+    let stages: Vec<Value> = shard
+        .stages
+        .iter()
+        .map(|stage| {
+            json!({
+                "stage": stage.stage, "count": stage.count, "p50_us": stage.p50_us,
+                "p99_us": stage.p99_us, "p999_us": stage.p999_us, "max_us": stage.max_us,
+            })
+        })
+        .collect();
+    json!({"shard": shard.shard, "counters": counters, "stages": stages})
+}
+
+fn stats_tables(shards: &[ShardStats]) -> String {
+    let mut counters = Table::new(["SHARD", "COUNTER", "VALUE"]);
+    let mut stages =
+        Table::new(["SHARD", "STAGE", "COUNT", "P50 µs", "P99 µs", "P99.9 µs", "MAX µs"]);
+    for shard in shards {
+        for counter in &shard.counters {
+            let value = counter.value.to_string();
+            counters.row([shard.shard.to_string(), counter.name.clone(), value]);
+        }
+        for stage in &shard.stages {
+            stages.row([
+                shard.shard.to_string(),
+                stage.stage.clone(),
+                stage.count.to_string(),
+                stage.p50_us.to_string(),
+                stage.p99_us.to_string(),
+                stage.p999_us.to_string(),
+                stage.max_us.to_string(),
+            ]);
+        }
+    }
+    format!("{}\n{}", counters.render(), stages.render())
+}

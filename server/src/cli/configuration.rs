@@ -1,0 +1,115 @@
+//! `millrace config`: what is in force, and why.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::Failure;
+use super::output::{self, Output, Table};
+use super::serve::SettingArgs;
+use crate::config::{self, DiskSizes, Resolved, Setting};
+
+const CONFIG_HELP: &str = "\
+Examples:
+  millrace config
+  millrace config journal.file_bytes
+  millrace config --config millrace.yaml --output json
+
+Takes the flags of `serve`, reads the same variables and file, and prints what `serve` would
+run with. With the name of a key, tells what that key does.";
+
+#[derive(Args)]
+#[command(after_help = CONFIG_HELP)]
+pub(super) struct ConfigArgs {
+    /// Tell about these keys only, in full
+    #[arg(value_name = "KEY")]
+    keys: Vec<String>,
+    #[command(flatten)]
+    settings: SettingArgs,
+    /// How to print results
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) fn run(arguments: &ConfigArgs) -> Result<(), Failure> {
+    let resolved = arguments.settings.resolve()?;
+    let sizes = config::capacity_of(&resolved.config.data_dir)
+        .ok()
+        .map(|capacity| resolved.config.disk_sizes(capacity));
+    let chosen = choose(&resolved, &arguments.keys)?;
+    match arguments.output {
+        Output::Json => output::write_json(chosen.into_iter().map(|setting| {
+            let mut object = json!({
+                "key": setting.key.name,
+                "value": setting.json,
+                "source": setting.source.to_string(),
+                "default": setting.key.default,
+                "variable": setting.key.variable(),
+                "doc": setting.key.doc,
+            });
+            if let Some(bytes) = automatic(setting, sizes) {
+                object["in_force"] = bytes.into();
+            }
+            object
+        })),
+        Output::Table if arguments.keys.is_empty() => {
+            let mut table = Table::new(["KEY", "VALUE", "SOURCE"]);
+            for setting in chosen {
+                let value = shown(setting, sizes);
+                table.row([setting.key.name.to_string(), value, setting.source.to_string()]);
+            }
+            table.print()
+        }
+        Output::Table => {
+            let told: Vec<String> = chosen.iter().map(|setting| tell(setting, sizes)).collect();
+            output::write_all(told.join("\n").as_bytes())
+        }
+    }
+}
+
+fn choose<'a>(resolved: &'a Resolved, names: &[String]) -> Result<Vec<&'a Setting>, Failure> {
+    if names.is_empty() {
+        return Ok(resolved.settings.iter().collect());
+    }
+    let find = |name: &String| {
+        let found = resolved.settings.iter().find(|setting| setting.key.name == *name);
+        found.ok_or_else(|| {
+            let suggestion = config::suggestion(name, config::keys().iter().map(|key| &*key.name));
+            Failure::Usage(format!("there is no key `{name}`; {suggestion}"))
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+/// What `auto` comes to here, for the sizes that depend on the disk.
+fn automatic(setting: &Setting, sizes: Option<DiskSizes>) -> Option<u64> {
+    let sizes = sizes.filter(|_| setting.json == Value::from("auto"))?;
+    match &*setting.key.name {
+        "journal.file_bytes" => Some(sizes.journal_file_bytes),
+        "storage.disk_reserve_bytes" => Some(sizes.disk_reserve_bytes),
+        _ => None,
+    }
+}
+
+fn shown(setting: &Setting, sizes: Option<DiskSizes>) -> String {
+    match automatic(setting, sizes) {
+        Some(bytes) => format!("auto ({})", bytesize::ByteSize(bytes)),
+        None => setting.shown.clone(),
+    }
+}
+
+fn tell(setting: &Setting, sizes: Option<DiskSizes>) -> String {
+    let key = setting.key;
+    let limits = key
+        .limits
+        .map(|limits| format!("  limits    {} to {}\n", limits.least, limits.most))
+        .unwrap_or_default();
+    format!(
+        "{}\n  {}\n  value     {}\n  source    {}\n  default   {}\n{limits}  variable  {}\n",
+        key.name,
+        key.doc,
+        shown(setting, sizes),
+        setting.source,
+        key.default,
+        key.variable(),
+    )
+}

@@ -1,0 +1,289 @@
+//! `millrace consume`: records out.
+//!
+//! What to read is decided before the first record is: each partition's first offset and, unless
+//! following, the high watermark at that moment, where its reading ends. So the command ends even
+//! while others keep producing.
+
+use std::io::{BufWriter, Write};
+use std::fs::File;
+use std::time::Duration;
+
+use clap::Args;
+use millrace_client::messages::PartitionDescription;
+use millrace_client::{
+    Admin, Client, ClientError, Consumer, ConsumerConfig, OffsetQuery, Start,
+};
+
+use super::Failure;
+use super::connect::{ClientArgs, block_on, explain, interrupted};
+use super::format::{Style, Template};
+use super::output::{self, Output};
+use super::start::Place;
+
+/// When nothing came for this long although there is something to read, the broker is asked
+/// whether it is still there.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+const CONSUME_HELP: &str = "\
+Examples:
+  millrace consume clicks
+  millrace consume clicks --follow --from latest
+  millrace consume clicks --from 2026-01-31T12:00:00Z --partition 0 --count 10
+  millrace consume clicks --from -5 --format '{partition}:{offset} {time} {key} {value}'
+  millrace consume clicks --output json | jq .value
+
+Without --follow it ends at the records that were there when it began. With it, it goes on until
+Ctrl-C. Each record is followed by a newline; without --format, it is the value alone.
+
+Records of one partition come in their order; those of different partitions come as they arrive,
+in no particular order. A file that was produced to a topic of one partition comes back byte for
+byte: as it is if it ended with a newline, with --no-final-newline if it did not.
+
+--from takes earliest, latest, an offset, -N (N records before the end of each partition), a time
+in RFC 3339 such as 2026-01-31T12:00:00Z or 2026-01-31T13:00:00+01:00, or @ and milliseconds since
+1970; a time is that of the first record to print.
+
+--format takes text with the fields {topic} {partition} {offset} {timestamp} (ms since 1970)
+{time} (RFC 3339) {key} {value} {headers} (name=value,…), and \\n \\t \\r \\0 \\xHH \\\\ {{ }}.
+
+With --output json every record is an object on a line of its own. Keys, values and header values
+that are not UTF-8 come in base64, as \"key_base64\" and \"value_base64\" in place of \"key\" and
+\"value\"; what is absent is null.";
+
+#[derive(Args)]
+#[command(after_help = CONSUME_HELP)]
+pub(super) struct ConsumeArgs {
+    /// The topic
+    topic: String,
+    /// Where to begin: earliest, latest, an offset, -N, or a time
+    #[arg(long, default_value = "earliest", allow_hyphen_values = true)]
+    from: Place,
+    /// Partitions to read [default: all]
+    #[arg(short, long, value_name = "N[,…]", value_delimiter = ',')]
+    partition: Vec<u32>,
+    /// End after this many records
+    #[arg(short = 'n', long, value_name = "N")]
+    count: Option<u64>,
+    /// Wait for new records
+    #[arg(short, long)]
+    follow: bool,
+    /// How to print a record
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<Template>,
+    /// Print newlines between records only, not after the last
+    #[arg(long)]
+    no_final_newline: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+pub(super) fn run(arguments: ConsumeArgs) -> Result<(), Failure> {
+    let style = match (arguments.client.output, arguments.format.clone()) {
+        (Output::Json, Some(_)) => {
+            return Err(Failure::Usage("--format and --output json exclude each other".into()));
+        }
+        (Output::Json, None) => Style::Json,
+        (Output::Table, Some(template)) => Style::Template(template),
+        (Output::Table, None) => Style::Value,
+    };
+    let mut printer = Printer {
+        out: output::stdout()?,
+        style,
+        newline_between: arguments.no_final_newline,
+        printed: 0,
+        most: arguments.count.unwrap_or(u64::MAX),
+    };
+    block_on(async {
+        let client = arguments.client.connect().await?;
+        // What was printed before the signal stands, and the command did what it was asked.
+        tokio::select! {
+            done = consume(&arguments, &client, &mut printer) => done?,
+            () = interrupted() => {}
+        }
+        Ok(printer.out.flush()?)
+    })
+}
+
+/// One partition's part of the work.
+struct Span {
+    partition: u32,
+    start: i64,
+    /// Where reading ends; never, when following.
+    end: Option<i64>,
+}
+
+async fn consume(
+    arguments: &ConsumeArgs,
+    client: &Client,
+    printer: &mut Printer,
+) -> Result<(), Failure> {
+    let topic = arguments.topic.as_str();
+    let mut spans = match spans(arguments, &client.admin()).await {
+        Ok(spans) => spans,
+        Err(Unread::Failure(failure)) => return Err(failure),
+        Err(Unread::Client(error)) => return Err(explain(client, topic, error).await),
+    };
+    spans.retain(|span| span.end.is_none_or(|end| span.start < end));
+    if spans.is_empty() || printer.most == 0 {
+        return Ok(());
+    }
+    let mut consumer = client.consumer(ConsumerConfig::default())?;
+    let assignment: Vec<_> =
+        spans.iter().map(|span| (topic, span.partition, Start::Offset(span.start))).collect();
+    if let Err(error) = consumer.assign(&assignment).await {
+        return Err(explain(client, topic, error).await);
+    }
+    while !spans.is_empty() {
+        let records = match consumer.poll(PATIENCE).await {
+            Ok(records) => records,
+            Err(error) => return Err(explain(client, topic, error).await),
+        };
+        if records.is_empty() && !arguments.follow {
+            client.admin().ping().await?;
+        }
+        for record in &records {
+            // A partition may be read past its end while others still have some way to go.
+            let wanted = spans.iter().any(|span| {
+                span.partition == record.partition
+                    && span.end.is_none_or(|end| record.offset < end)
+            });
+            if wanted && !printer.print(record)? {
+                return Ok(());
+            }
+        }
+        printer.out.flush()?;
+        spans.retain(|span| span.goes_on(&consumer, topic));
+    }
+    Ok(())
+}
+
+impl Span {
+    fn goes_on(&self, consumer: &Consumer, topic: &str) -> bool {
+        let Some(end) = self.end else { return true };
+        consumer.position(topic, self.partition).is_none_or(|position| position < end)
+    }
+}
+
+/// Why it is not known what to read.
+enum Unread {
+    Failure(Failure),
+    Client(ClientError),
+}
+
+impl From<ClientError> for Unread {
+    fn from(error: ClientError) -> Unread {
+        Unread::Client(error)
+    }
+}
+
+impl From<Failure> for Unread {
+    fn from(failure: Failure) -> Unread {
+        Unread::Failure(failure)
+    }
+}
+
+/// Works out what to read.
+async fn spans(arguments: &ConsumeArgs, admin: &Admin) -> Result<Vec<Span>, Unread> {
+    let topic = arguments.topic.as_str();
+    let described = admin.describe_topic(topic).await?;
+    for partition in &arguments.partition {
+        if !described.partitions.iter().any(|known| known.partition == *partition) {
+            let last = described.partitions.len().saturating_sub(1);
+            return Err(Failure::Failed(format!(
+                "topic '{topic}' has no partition {partition}; its partitions are 0 to {last}"
+            ))
+            .into());
+        }
+    }
+    let wanted = |known: &&PartitionDescription| {
+        arguments.partition.is_empty() || arguments.partition.contains(&known.partition)
+    };
+    let mut spans = Vec::new();
+    for known in described.partitions.iter().filter(wanted) {
+        ClientError::check(&known.status).map_err(|error| {
+            Failure::from(error).within(|| format!("{topic}/{}", known.partition))
+        })?;
+        spans.push(Span {
+            partition: known.partition,
+            start: start(arguments.from, known, topic)?,
+            end: (!arguments.follow).then_some(known.high_watermark),
+        });
+    }
+    if let Place::Time(time) = arguments.from {
+        let questions: Vec<_> = spans
+            .iter()
+            .map(|span| (topic, span.partition, OffsetQuery::AtTimestamp(time)))
+            .collect();
+        for (span, answer) in spans.iter_mut().zip(admin.list_offsets(&questions).await?) {
+            // No record is that young: the end, as `start` put it.
+            span.start = answer.offset?.unwrap_or(span.start);
+        }
+    }
+    Ok(spans)
+}
+
+/// Where to begin in a partition. For a time, the end, until the broker has been asked.
+fn start(place: Place, known: &PartitionDescription, topic: &str) -> Result<i64, Failure> {
+    let (first, end) = (known.log_start, known.high_watermark);
+    match place {
+        Place::Earliest => Ok(first),
+        Place::Latest | Place::Time(_) => Ok(end),
+        Place::BeforeEnd(count) => Ok(end.saturating_sub(count).max(first)),
+        Place::Offset(offset) if (first..=end).contains(&offset) => Ok(offset),
+        Place::Offset(offset) => Err(Failure::Failed(format!(
+            "{topic}/{} has no offset {offset}: its records begin at {first} and end before \
+             {end}; choose another --from, or the partition by --partition",
+            known.partition
+        ))),
+    }
+}
+
+/// Writes records to standard output.
+struct Printer {
+    out: BufWriter<File>,
+    style: Style,
+    newline_between: bool,
+    printed: u64,
+    most: u64,
+}
+
+impl Printer {
+    /// Prints a record. False when that was the last one wanted.
+    fn print(&mut self, record: &millrace_client::ConsumedRecord) -> Result<bool, Failure> {
+        if self.newline_between && self.printed > 0 {
+            self.out.write_all(b"\n")?;
+        }
+        self.style.write(record, &mut self.out)?;
+        if !self.newline_between {
+            self.out.write_all(b"\n")?;
+        }
+        self.printed += 1;
+        Ok(self.printed < self.most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_become_offsets_within_the_partition() {
+        let known = PartitionDescription { log_start: 10, high_watermark: 20, ..Default::default() };
+        for (place, offset) in [
+            (Place::Earliest, 10),
+            (Place::Latest, 20),
+            (Place::Offset(10), 10),
+            (Place::Offset(20), 20),
+            (Place::BeforeEnd(3), 17),
+            (Place::BeforeEnd(100), 10),
+        ] {
+            assert_eq!(start(place, &known, "t").unwrap(), offset, "{place:?}");
+        }
+        for offset in [9, 21] {
+            let Err(Failure::Failed(message)) = start(Place::Offset(offset), &known, "t") else {
+                panic!("{offset} was taken");
+            };
+            assert!(message.contains("begin at 10 and end before 20"), "{message}");
+        }
+    }
+}
