@@ -1,6 +1,7 @@
 //! The `millrace` program: configuration, listeners, request handlers, the controller and the
 //! command line, on top of `shard/` (storage and executors) and `wire/` (what crosses a socket).
 
+pub mod cli;
 pub mod config;
 pub mod logging;
 pub mod topic_config;

@@ -1,5 +1,7 @@
 //! The commands that ask one thing and print the answer: `topic`, `records`, `ping`, `stats`.
 
+use std::io::IsTerminal;
+
 use clap::{Args, Subcommand};
 use millrace_client::messages::{DescribeTopicResponse, ShardStats};
 use millrace_client::{ClientError, ConfigChange, NewTopic};
@@ -91,10 +93,13 @@ Example:
         client: ClientArgs,
     },
     /// Delete a topic and everything in it
-    #[command(after_help = "Example:\n  millrace topic delete clicks")]
+    #[command(after_help = "Example:\n  millrace topic delete clicks --yes")]
     Delete {
         /// The topic
         topic: String,
+        /// Do not ask, not even on a terminal
+        #[arg(short, long)]
+        yes: bool,
         /// Succeed if there is no such topic
         #[arg(long)]
         if_exists: bool,
@@ -177,7 +182,14 @@ pub(super) struct DeleteArgs {
 pub(super) fn topic(command: TopicCommand) -> Result<(), Failure> {
     block_on(async {
         match command {
-            TopicCommand::Create { topic, partitions, config, if_not_exists, dry_run, client } => {
+            TopicCommand::Create {
+                topic,
+                partitions,
+                config,
+                if_not_exists,
+                dry_run,
+                client,
+            } => {
                 let new = NewTopic {
                     name: topic,
                     partitions: partitions.unwrap_or(0),
@@ -188,20 +200,51 @@ pub(super) fn topic(command: TopicCommand) -> Result<(), Failure> {
             }
             TopicCommand::List { client } => list(&client).await,
             TopicCommand::Describe { topic, client } => describe(&topic, &client).await,
-            TopicCommand::Alter { topic, set, unset, dry_run, client } => {
-                let change = ConfigChange { set, unset, validate_only: dry_run };
+            TopicCommand::Alter {
+                topic,
+                set,
+                unset,
+                dry_run,
+                client,
+            } => {
+                let change = ConfigChange {
+                    set,
+                    unset,
+                    validate_only: dry_run,
+                };
                 let connected = client.connect().await?;
                 match connected.admin().alter_topic_config(&topic, change).await {
-                    Ok(()) => say(&client, done(dry_run, "changed", &topic), json!({"topic": topic})),
+                    Ok(()) => say(
+                        &client,
+                        done(dry_run, "changed", &topic),
+                        json!({"topic": topic}),
+                    ),
                     Err(error) => Err(explain(&connected, &topic, error).await),
                 }
             }
-            TopicCommand::Delete { topic, if_exists, client } => {
+            TopicCommand::Delete {
+                topic,
+                yes,
+                if_exists,
+                client,
+            } => {
+                if !yes {
+                    confirm(&format!("delete '{topic}' and every record in it?"))?;
+                }
                 delete(&topic, if_exists, &client).await
             }
-            TopicCommand::AddPartitions { topic, to, dry_run, client } => {
+            TopicCommand::AddPartitions {
+                topic,
+                to,
+                dry_run,
+                client,
+            } => {
                 let connected = client.connect().await?;
-                match connected.admin().create_partitions(&topic, to, dry_run).await {
+                match connected
+                    .admin()
+                    .create_partitions(&topic, to, dry_run)
+                    .await
+                {
                     Ok(()) => say(
                         &client,
                         format!("{} to {to} partitions", done(dry_run, "grew", &topic)),
@@ -210,10 +253,18 @@ pub(super) fn topic(command: TopicCommand) -> Result<(), Failure> {
                     Err(error) => Err(explain(&connected, &topic, error).await),
                 }
             }
-            TopicCommand::Repair { topic, partition, accept_data_loss, client } => {
+            TopicCommand::Repair {
+                topic,
+                partition,
+                accept_data_loss,
+                client,
+            } => {
                 let connected = client.connect().await?;
                 let admin = connected.admin();
-                match admin.repair_partition(&topic, partition, accept_data_loss).await {
+                match admin
+                    .repair_partition(&topic, partition, accept_data_loss)
+                    .await
+                {
                     Ok(end) => say(
                         &client,
                         format!("{topic}/{partition} serves again and ends before offset {end}"),
@@ -227,7 +278,11 @@ pub(super) fn topic(command: TopicCommand) -> Result<(), Failure> {
 }
 
 fn done(dry_run: bool, what: &str, topic: &str) -> String {
-    if dry_run { format!("could have {what} '{topic}'") } else { format!("{what} '{topic}'") }
+    if dry_run {
+        format!("could have {what} '{topic}'")
+    } else {
+        format!("{what} '{topic}'")
+    }
 }
 
 /// Prints one sentence, or one object.
@@ -270,12 +325,31 @@ async fn create(new: NewTopic, if_not_exists: bool, client: &ClientArgs) -> Resu
     }
 }
 
+/// Asks, where there is someone to ask.
+fn confirm(question: &str) -> Result<(), Failure> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() || !std::io::stderr().is_terminal() {
+        return Ok(());
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    let _ = stdin.read_line(&mut answer);
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::Failed("nothing was deleted".into())),
+    }
+}
+
 async fn delete(topic: &str, if_exists: bool, client: &ClientArgs) -> Result<(), Failure> {
     use millrace_client::ErrorCode::UnknownTopicOrPartition;
 
     let connected = client.connect().await?;
     match connected.admin().delete_topic(topic).await {
-        Ok(()) => say(client, format!("deleted '{topic}'"), json!({"topic": topic, "deleted": true})),
+        Ok(()) => say(
+            client,
+            format!("deleted '{topic}'"),
+            json!({"topic": topic, "deleted": true}),
+        ),
         Err(error) if if_exists && is(&error, UnknownTopicOrPartition) => say(
             client,
             format!("there is no topic '{topic}'"),
@@ -320,10 +394,22 @@ async fn describe(topic: &str, client: &ClientArgs) -> Result<(), Failure> {
 }
 
 fn description(topic: &DescribeTopicResponse) -> String {
-    let mut partitions =
-        Table::new(["PARTITION", "NODE", "SHARD", "START", "END", "READABLE TO", "BYTES", "STATE"]);
+    let mut partitions = Table::new([
+        "PARTITION",
+        "NODE",
+        "SHARD",
+        "START",
+        "END",
+        "READABLE TO",
+        "BYTES",
+        "STATE",
+    ]);
     for found in &topic.partitions {
-        let state = if found.status.code == 0 { "serving" } else { &found.status.message };
+        let state = if found.status.code == 0 {
+            "serving"
+        } else {
+            &found.status.message
+        };
         partitions.row([
             found.partition.to_string(),
             found.leader_node.to_string(),
@@ -364,9 +450,7 @@ fn description_json(topic: &DescribeTopicResponse) -> Value {
             }),
         })
     };
-    let config = |entry: &millrace_client::messages::ConfigEntry| {
-        json!({"name": entry.name, "value": entry.value, "is_set": entry.is_set})
-    };
+    let config = |entry: &millrace_client::messages::ConfigEntry| json!({"name": entry.name, "value": entry.value, "is_set": entry.is_set});
     json!({
         "topic": topic.name,
         "topic_id": topic.topic_id,
@@ -381,18 +465,30 @@ pub(super) fn records(command: RecordsCommand) -> Result<(), Failure> {
 }
 
 async fn delete_records(arguments: DeleteArgs) -> Result<(), Failure> {
-    let DeleteArgs { topic, partition, before, all: _, client } = arguments;
+    let DeleteArgs {
+        topic,
+        partition,
+        before,
+        all: _,
+        client,
+    } = arguments;
     let connected = client.connect().await?;
     let admin = connected.admin();
     let partitions = match partition {
         Some(partition) => vec![partition],
         None => match admin.describe_topic(&topic).await {
-            Ok(found) => found.partitions.iter().map(|found| found.partition).collect(),
+            Ok(found) => found
+                .partitions
+                .iter()
+                .map(|found| found.partition)
+                .collect(),
             Err(error) => return Err(explain(&connected, &topic, error).await),
         },
     };
-    let wanted: Vec<_> =
-        partitions.iter().map(|partition| (topic.as_str(), *partition, before)).collect();
+    let wanted: Vec<_> = partitions
+        .iter()
+        .map(|partition| (topic.as_str(), *partition, before))
+        .collect();
     let results = match admin.delete_records(&wanted).await {
         Ok(results) => results,
         Err(error) => return Err(explain(&connected, &topic, error).await),
@@ -479,8 +575,15 @@ fn stats_json(shard: &ShardStats) -> Value {
 
 fn stats_tables(shards: &[ShardStats]) -> String {
     let mut counters = Table::new(["SHARD", "COUNTER", "VALUE"]);
-    let mut stages =
-        Table::new(["SHARD", "STAGE", "COUNT", "P50 µs", "P99 µs", "P99.9 µs", "MAX µs"]);
+    let mut stages = Table::new([
+        "SHARD",
+        "STAGE",
+        "COUNT",
+        "P50 µs",
+        "P99 µs",
+        "P99.9 µs",
+        "MAX µs",
+    ]);
     for shard in shards {
         for counter in &shard.counters {
             let value = counter.value.to_string();

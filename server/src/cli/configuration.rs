@@ -1,7 +1,7 @@
 //! `millrace config`: what is in force, and why.
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Failure;
 use super::output::{self, Output, Table};
@@ -55,7 +55,11 @@ pub(super) fn run(arguments: &ConfigArgs) -> Result<(), Failure> {
             let mut table = Table::new(["KEY", "VALUE", "SOURCE"]);
             for setting in chosen {
                 let value = shown(setting, sizes);
-                table.row([setting.key.name.to_string(), value, setting.source.to_string()]);
+                table.row([
+                    setting.key.name.to_string(),
+                    value,
+                    setting.source.to_string(),
+                ]);
             }
             table.print()
         }
@@ -71,7 +75,10 @@ fn choose<'a>(resolved: &'a Resolved, names: &[String]) -> Result<Vec<&'a Settin
         return Ok(resolved.settings.iter().collect());
     }
     let find = |name: &String| {
-        let found = resolved.settings.iter().find(|setting| setting.key.name == *name);
+        let found = resolved
+            .settings
+            .iter()
+            .find(|setting| setting.key.name == *name);
         found.ok_or_else(|| {
             let suggestion = config::suggestion(name, config::keys().iter().map(|key| &*key.name));
             Failure::Usage(format!("there is no key `{name}`; {suggestion}"))
@@ -82,7 +89,7 @@ fn choose<'a>(resolved: &'a Resolved, names: &[String]) -> Result<Vec<&'a Settin
 
 /// What `auto` comes to here, for the sizes that depend on the disk.
 fn automatic(setting: &Setting, sizes: Option<DiskSizes>) -> Option<u64> {
-    let sizes = sizes.filter(|_| setting.json == Value::from("auto"))?;
+    let sizes = sizes.filter(|_| setting.json == "auto")?;
     match &*setting.key.name {
         "journal.file_bytes" => Some(sizes.journal_file_bytes),
         "storage.disk_reserve_bytes" => Some(sizes.disk_reserve_bytes),

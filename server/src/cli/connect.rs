@@ -56,9 +56,7 @@ impl ClientArgs {
 
 /// Runs a client command. Two threads: one may wait for a slow terminal or a slow disk while the
 /// other keeps the connections going.
-pub(super) fn block_on<T>(
-    command: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
+pub(super) fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -83,7 +81,12 @@ pub(super) async fn explain(client: &Client, topic: &str, error: ClientError) ->
     }
     let nearest = topics
         .iter()
-        .map(|listed| (strsim::normalized_damerau_levenshtein(topic, &listed.name), &listed.name))
+        .map(|listed| {
+            (
+                strsim::normalized_damerau_levenshtein(topic, &listed.name),
+                &listed.name,
+            )
+        })
         .filter(|(likeness, _)| *likeness >= 0.6)
         .max_by(|a, b| a.0.total_cmp(&b.0));
     let advice = match nearest {
@@ -98,9 +101,10 @@ pub(super) async fn explain(client: &Client, topic: &str, error: ClientError) ->
 /// Waits for Ctrl-C or SIGTERM.
 pub(super) async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
         // Without handlers the signals end the process as they always do.
         return std::future::pending().await;
     };

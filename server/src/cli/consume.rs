@@ -4,15 +4,13 @@
 //! following, the high watermark at that moment, where its reading ends. So the command ends even
 //! while others keep producing.
 
-use std::io::{BufWriter, Write};
 use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::time::Duration;
 
 use clap::Args;
 use millrace_client::messages::PartitionDescription;
-use millrace_client::{
-    Admin, Client, ClientError, Consumer, ConsumerConfig, OffsetQuery, Start,
-};
+use millrace_client::{Admin, Client, ClientError, Consumer, ConsumerConfig, OffsetQuery, Start};
 
 use super::Failure;
 use super::connect::{ClientArgs, block_on, explain, interrupted};
@@ -80,7 +78,9 @@ pub(super) struct ConsumeArgs {
 pub(super) fn run(arguments: ConsumeArgs) -> Result<(), Failure> {
     let style = match (arguments.client.output, arguments.format.clone()) {
         (Output::Json, Some(_)) => {
-            return Err(Failure::Usage("--format and --output json exclude each other".into()));
+            return Err(Failure::Usage(
+                "--format and --output json exclude each other".into(),
+            ));
         }
         (Output::Json, None) => Style::Json,
         (Output::Table, Some(template)) => Style::Template(template),
@@ -128,8 +128,10 @@ async fn consume(
         return Ok(());
     }
     let mut consumer = client.consumer(ConsumerConfig::default())?;
-    let assignment: Vec<_> =
-        spans.iter().map(|span| (topic, span.partition, Start::Offset(span.start))).collect();
+    let assignment: Vec<_> = spans
+        .iter()
+        .map(|span| (topic, span.partition, Start::Offset(span.start)))
+        .collect();
     if let Err(error) = consumer.assign(&assignment).await {
         return Err(explain(client, topic, error).await);
     }
@@ -144,8 +146,7 @@ async fn consume(
         for record in &records {
             // A partition may be read past its end while others still have some way to go.
             let wanted = spans.iter().any(|span| {
-                span.partition == record.partition
-                    && span.end.is_none_or(|end| record.offset < end)
+                span.partition == record.partition && span.end.is_none_or(|end| record.offset < end)
             });
             if wanted && !printer.print(record)? {
                 return Ok(());
@@ -160,7 +161,9 @@ async fn consume(
 impl Span {
     fn goes_on(&self, consumer: &Consumer, topic: &str) -> bool {
         let Some(end) = self.end else { return true };
-        consumer.position(topic, self.partition).is_none_or(|position| position < end)
+        consumer
+            .position(topic, self.partition)
+            .is_none_or(|position| position < end)
     }
 }
 
@@ -187,7 +190,11 @@ async fn spans(arguments: &ConsumeArgs, admin: &Admin) -> Result<Vec<Span>, Unre
     let topic = arguments.topic.as_str();
     let described = admin.describe_topic(topic).await?;
     for partition in &arguments.partition {
-        if !described.partitions.iter().any(|known| known.partition == *partition) {
+        if !described
+            .partitions
+            .iter()
+            .any(|known| known.partition == *partition)
+        {
             let last = described.partitions.len().saturating_sub(1);
             return Err(Failure::Failed(format!(
                 "topic '{topic}' has no partition {partition}; its partitions are 0 to {last}"
@@ -268,7 +275,11 @@ mod tests {
 
     #[test]
     fn places_become_offsets_within_the_partition() {
-        let known = PartitionDescription { log_start: 10, high_watermark: 20, ..Default::default() };
+        let known = PartitionDescription {
+            log_start: 10,
+            high_watermark: 20,
+            ..Default::default()
+        };
         for (place, offset) in [
             (Place::Earliest, 10),
             (Place::Latest, 20),
@@ -283,7 +294,10 @@ mod tests {
             let Err(Failure::Failed(message)) = start(Place::Offset(offset), &known, "t") else {
                 panic!("{offset} was taken");
             };
-            assert!(message.contains("begin at 10 and end before 20"), "{message}");
+            assert!(
+                message.contains("begin at 10 and end before 20"),
+                "{message}"
+            );
         }
     }
 }

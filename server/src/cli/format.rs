@@ -53,7 +53,7 @@ impl FromStr for Template {
             match character {
                 '{' | '}' if characters.next_if_eq(&character).is_some() => text.push(character),
                 '{' => {
-                    let name: String = characters.by_ref().take_while(|c| *c != '}').collect();
+                    let name = name(&mut characters)?;
                     parts.push(Part::Text(unescape(&std::mem::take(&mut text))?));
                     parts.push(Part::Field(field(&name)?));
                 }
@@ -66,11 +66,30 @@ impl FromStr for Template {
     }
 }
 
+/// The rest of a field, up to its closing brace.
+fn name(characters: &mut impl Iterator<Item = char>) -> Result<String, String> {
+    let mut name = String::new();
+    loop {
+        match characters.next() {
+            Some('}') => return Ok(name),
+            Some(character) => name.push(character),
+            None => {
+                return Err(format!(
+                    "the field '{{{name}' has no '}}'; write '{{{{' for the character '{{' itself"
+                ));
+            }
+        }
+    }
+}
+
 fn field(name: &str) -> Result<Field, String> {
     if let Some((_, field)) = FIELDS.iter().find(|(known, _)| *known == name) {
         return Ok(*field);
     }
-    let known: Vec<String> = FIELDS.iter().map(|(known, _)| format!("{{{known}}}")).collect();
+    let known: Vec<String> = FIELDS
+        .iter()
+        .map(|(known, _)| format!("{{{known}}}"))
+        .collect();
     Err(format!(
         "there is no field {{{name}}}; the fields are {}, and '{{{{' is the character itself",
         known.join(" ")
@@ -94,7 +113,9 @@ pub(super) fn unescape(text: &str) -> Result<Vec<u8>, String> {
             Some('\\') => b'\\',
             Some('x') => {
                 let digits: String = characters.by_ref().take(2).collect();
-                let byte = u8::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 2);
+                let byte = u8::from_str_radix(&digits, 16)
+                    .ok()
+                    .filter(|_| digits.len() == 2);
                 byte.ok_or_else(|| format!("'\\x{digits}' is not \\x and two hex digits"))?
             }
             other => {
@@ -223,7 +244,11 @@ impl JsonRecord<'_> {
                 .iter()
                 .map(|(name, value)| {
                     let (value, value_base64) = text_or_base64(value.as_deref());
-                    JsonHeader { name, value, value_base64 }
+                    JsonHeader {
+                        name,
+                        value,
+                        value_base64,
+                    }
                 })
                 .collect(),
         }
@@ -244,7 +269,10 @@ mod tests {
             timestamp: 1_700_000_000_123,
             key: Some(Bytes::from_static(b"k")),
             value: Some(Bytes::from_static(b"v\xff")),
-            headers: vec![("a".into(), Some(Bytes::from_static(b"1"))), ("b".into(), None)],
+            headers: vec![
+                ("a".into(), Some(Bytes::from_static(b"1"))),
+                ("b".into(), None),
+            ],
         }
     }
 
@@ -259,7 +287,10 @@ mod tests {
         for (template, expected) in [
             ("{value}", &b"v\xff"[..]),
             ("{topic}/{partition}@{offset}: {key}", b"clicks/3@42: k"),
-            ("{timestamp} {time}", b"1700000000123 2023-11-14T22:13:20.123Z"),
+            (
+                "{timestamp} {time}",
+                b"1700000000123 2023-11-14T22:13:20.123Z",
+            ),
             ("{headers}", b"a=1,b="),
             (r"{{{key}}}\t\x41\\", b"{k}\tA\\"),
             ("", b""),
@@ -273,7 +304,9 @@ mod tests {
     fn a_wrong_template_is_told_the_fields() {
         for (template, part) in [
             ("{valeu}", "the fields are {topic} {partition}"),
-            ("{", "no field {}"),
+            ("{", "has no '}'"),
+            ("{value", "'{value' has no '}'"),
+            ("{}", "no field {}"),
             ("}", "write '}}'"),
             (r"\q", r"'\q' means nothing"),
             (r"\x4", "two hex digits"),
@@ -296,7 +329,11 @@ mod tests {
                 "headers": [{"name": "a", "value": "1"}, {"name": "b", "value": null}],
             })
         );
-        let empty = ConsumedRecord { key: None, value: None, ..record() };
+        let empty = ConsumedRecord {
+            key: None,
+            value: None,
+            ..record()
+        };
         let parsed: serde_json::Value =
             serde_json::from_slice(&written(&Style::Json, &empty)).unwrap();
         assert_eq!(parsed["value"], serde_json::Value::Null);

@@ -31,10 +31,11 @@ Examples:
   millrace consume clicks --follow
 
 Exit codes:
-  0  done
-  1  the broker refused, or the operation failed
-  2  the command line or the configuration is wrong
-  3  the broker could not be reached, or stopped answering
+  0    done
+  1    the broker refused, or the operation failed
+  2    the command line or the configuration is wrong
+  3    the broker could not be reached, or stopped answering
+  130  `produce` was interrupted by Ctrl-C; for `consume` that is an ordinary end, with 0
 
 Client commands find the broker by --bootstrap or the variable MILLRACE_BOOTSTRAP.";
 
@@ -70,7 +71,9 @@ enum Command {
     #[command(after_help = admin::STATS_HELP)]
     Stats(connect::ClientArgs),
     /// Print a script that completes these commands in a shell
-    #[command(after_help = "Example:\n  millrace completions bash > ~/.local/share/bash-completion/completions/millrace")]
+    #[command(
+        after_help = "Example:\n  millrace completions bash > ~/.local/share/bash-completion/completions/millrace"
+    )]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -126,9 +129,15 @@ mod tests {
             let path = format!("{path} {}", command.get_name());
             let children: Vec<_> = command.get_subcommands().collect();
             if children.is_empty() {
-                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                let help = command
+                    .get_after_help()
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
                 assert!(help.contains("Example"), "{path} has no example");
-                assert!(help.contains(path.trim()), "{path}'s example does not use it");
+                assert!(
+                    help.contains(path.trim()),
+                    "{path}'s example does not use it"
+                );
             }
             for child in children {
                 check(child, &path);

@@ -52,7 +52,9 @@ pub(super) struct Table {
 impl Table {
     /// A table with these headings.
     pub(super) fn new<const N: usize>(headings: [&str; N]) -> Table {
-        Table { rows: vec![headings.map(str::to_owned).to_vec()] }
+        Table {
+            rows: vec![headings.map(str::to_owned).to_vec()],
+        }
     }
 
     /// Adds a row.
@@ -64,19 +66,31 @@ impl Table {
     pub(super) fn render(&self) -> String {
         let columns = self.rows[0].len();
         let width = |column: usize| {
-            self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
+            self.rows
+                .iter()
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or(0)
         };
         let numeric = |column: usize| {
-            self.rows[1..].iter().all(|row| row[column].parse::<f64>().is_ok())
+            self.rows[1..]
+                .iter()
+                .all(|row| row[column].parse::<f64>().is_ok())
         };
-        let shape: Vec<_> = (0..columns).map(|column| (width(column), numeric(column))).collect();
+        let shape: Vec<_> = (0..columns)
+            .map(|column| (width(column), numeric(column)))
+            .collect();
         let mut text = String::new();
         for row in &self.rows {
             let cells: Vec<String> = row
                 .iter()
                 .zip(&shape)
                 .map(|(cell, &(width, numeric))| {
-                    if numeric { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+                    if numeric {
+                        format!("{cell:>width$}")
+                    } else {
+                        format!("{cell:<width$}")
+                    }
                 })
                 .collect();
             text.push_str(cells.join("  ").trim_end());

@@ -82,11 +82,16 @@ impl SettingArgs {
         ] {
             flags.extend(value.map(|value| (flag.to_owned(), key.to_owned(), value)));
         }
-        flags.extend(self.set.iter().map(|(key, value)| {
-            ("--set".to_owned(), key.clone(), value.clone())
-        }));
-        let inputs =
-            Inputs { file: self.config.clone(), variables: Inputs::environment(), flags };
+        flags.extend(
+            self.set
+                .iter()
+                .map(|(key, value)| ("--set".to_owned(), key.clone(), value.clone())),
+        );
+        let inputs = Inputs {
+            file: self.config.clone(),
+            variables: Inputs::environment(),
+            flags,
+        };
         Ok(config::resolve(&inputs)?)
     }
 }
@@ -94,5 +99,5 @@ impl SettingArgs {
 pub(super) fn run(arguments: &ServeArgs) -> Result<(), Failure> {
     let config = arguments.settings.resolve()?.config;
     let _logging = crate::logging::start(&config.log.level, config.log.format);
-    Err(Failure::Failed("not there".into()))
+    Err(Failure::Failed("the broker itself is not built in yet".into()))
 }

@@ -34,10 +34,20 @@ impl FromStr for Place {
             _ => {}
         }
         if let Some(ms) = text.strip_prefix('@') {
-            return ms.parse().ok().filter(|ms| *ms >= 0).map(Place::Time).ok_or_else(wrong);
+            return ms
+                .parse()
+                .ok()
+                .filter(|ms| *ms >= 0)
+                .map(Place::Time)
+                .ok_or_else(wrong);
         }
         if let Some(count) = text.strip_prefix('-') {
-            return count.parse().ok().filter(|n| *n > 0).map(Place::BeforeEnd).ok_or_else(wrong);
+            return count
+                .parse()
+                .ok()
+                .filter(|n| *n > 0)
+                .map(Place::BeforeEnd)
+                .ok_or_else(wrong);
         }
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             return text.parse().map(Place::Offset).map_err(|_| wrong());
@@ -67,7 +77,10 @@ mod tests {
             ("-10", Place::BeforeEnd(10)),
             ("@1700000000123", Place::Time(1_700_000_000_123)),
             ("2023-11-14T22:13:20Z", Place::Time(1_700_000_000_000)),
-            ("2023-11-15T00:13:20.5+02:00", Place::Time(1_700_000_000_500)),
+            (
+                "2023-11-15T00:13:20.5+02:00",
+                Place::Time(1_700_000_000_500),
+            ),
         ] {
             assert_eq!(text.parse(), Ok(place), "{text}");
         }
@@ -75,9 +88,21 @@ mod tests {
 
     #[test]
     fn what_is_no_place_is_refused_with_what_is() {
-        for text in ["", "newest", "@", "@-1", "-0", "1.5", "99999999999999999999", "2023-11-14"] {
+        for text in [
+            "",
+            "newest",
+            "@",
+            "@-1",
+            "-0",
+            "1.5",
+            "99999999999999999999",
+            "2023-11-14",
+        ] {
             let error = text.parse::<Place>().unwrap_err();
-            assert!(error.contains("earliest, latest, an offset"), "{text}: {error}");
+            assert!(
+                error.contains("earliest, latest, an offset"),
+                "{text}: {error}"
+            );
         }
         let error = "2023-11-14T22:13:20".parse::<Place>().unwrap_err();
         assert!(error.contains("needs its zone"), "{error}");

@@ -278,14 +278,19 @@ fn unknown_key(key: String, source: &Source) -> ConfigError {
     }
 }
 
-/// Says what may have been meant: a name that is spelled nearly the same, or one whose last part is.
+/// Says what may have been meant: a name that is spelled nearly the same, or
+/// one whose last parts are.
 pub fn suggestion<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let alike = strsim::normalized_damerau_levenshtein;
     let likeness = |name: &str| {
-        let whole = strsim::normalized_damerau_levenshtein(wrong, name);
-        let last = name.rsplit('.').next().map_or(0.0, |part| {
-            strsim::normalized_damerau_levenshtein(wrong.rsplit('.').next().unwrap_or(wrong), part)
-        });
-        whole.max(last * 0.95)
+        let begins = name.match_indices('.').map(|(dot, _)| dot + 1);
+        let part = begins
+            .map(|begin| alike(wrong, &name[begin..]))
+            .fold(0.0, f64::max);
+        let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+        alike(wrong, name)
+            .max(part * 0.95)
+            .max(alike(&last(wrong), &last(name)) * 0.9)
     };
     let best = known
         .map(|name| (likeness(name), name))

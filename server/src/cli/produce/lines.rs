@@ -27,7 +27,11 @@ pub(super) struct Block {
 pub(super) fn read(source: Box<dyn Read + Send>) -> mpsc::Receiver<io::Result<Block>> {
     let (sender, receiver) = mpsc::channel(BLOCKS_AHEAD);
     std::thread::spawn(move || {
-        let mut cutter = Cutter { source, rest: BytesMut::new(), ended: false };
+        let mut cutter = Cutter {
+            source,
+            rest: BytesMut::new(),
+            ended: false,
+        };
         while let Some(block) = cutter.next().transpose() {
             let failed = block.is_err();
             if sender.blocking_send(block).is_err() || failed {
@@ -69,7 +73,10 @@ impl Cutter {
             }
         }
         let rest = std::mem::take(&mut self.rest).freeze();
-        Ok((!rest.is_empty()).then(|| Block { bytes: rest.len() as u64, lines: vec![rest] }))
+        Ok((!rest.is_empty()).then(|| Block {
+            bytes: rest.len() as u64,
+            lines: vec![rest],
+        }))
     }
 }
 
@@ -79,7 +86,10 @@ fn cut(block: Bytes) -> Block {
     let lines = memchr::memchr_iter(b'\n', &block)
         .map(|end| block.slice(std::mem::replace(&mut begin, end + 1)..end))
         .collect();
-    Block { lines, bytes: block.len() as u64 }
+    Block {
+        lines,
+        bytes: block.len() as u64,
+    }
 }
 
 #[cfg(test)]

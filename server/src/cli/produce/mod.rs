@@ -16,10 +16,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use clap::Args;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use jiff::SignedDuration;
 use memchr::memmem::Finder;
-use millrace_client::{
-    Acks, ClientError, Compression, Delivery, Producer, ProducerConfig, Record,
-};
+use millrace_client::{Acks, ClientError, Compression, Delivery, Producer, ProducerConfig, Record};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -77,6 +76,9 @@ pub(super) struct ProduceArgs {
     /// How batches are compressed: none, lz4 or zstd
     #[arg(long, default_value = "lz4", value_parser = compression)]
     compression: Compression,
+    /// How long a record may take to be stored, retries included
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    timeout: Duration,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -89,6 +91,17 @@ fn separator(text: &str) -> Result<Separator, String> {
     match unescape(text)? {
         bytes if bytes.is_empty() => Err("it cannot be empty".into()),
         bytes => Ok(Separator(bytes)),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text
+        .parse()
+        .ok()
+        .and_then(|duration: SignedDuration| duration.try_into().ok());
+    match parsed {
+        Some(duration) if duration > Duration::ZERO => Ok(duration),
+        _ => Err("it is a time with its unit, such as 500ms, 30s or 5m".into()),
     }
 }
 
@@ -124,9 +137,8 @@ impl Source {
                 bytes: None,
             });
         };
-        let failed = |error: io::Error| {
-            Failure::Failed(format!("cannot read {}: {error}", path.display()))
-        };
+        let failed =
+            |error: io::Error| Failure::Failed(format!("cannot read {}: {error}", path.display()));
         let file = File::open(&path).map_err(failed)?;
         let found = file.metadata().map_err(failed)?;
         if found.is_dir() {
@@ -146,6 +158,7 @@ async fn produce(arguments: ProduceArgs, source: Source) -> Result<(), Failure> 
         acks: arguments.acks,
         compression: arguments.compression,
         batch_bytes: BATCH_BYTES,
+        delivery_timeout: arguments.timeout,
         ..ProducerConfig::default()
     })?;
     if source.typed {
@@ -156,7 +169,13 @@ async fn produce(arguments: ProduceArgs, source: Source) -> Result<(), Failure> 
 
     let (deliveries, awaited) = mpsc::channel(DELIVERIES_AWAITED);
     let mut settling = tokio::spawn(settle(awaited, arguments.client.output == Output::Json));
-    let feeding = feed(&arguments, lines::read(source.reader), &producer, deliveries, &bar);
+    let feeding = feed(
+        &arguments,
+        lines::read(source.reader),
+        &producer,
+        deliveries,
+        &bar,
+    );
     // Dropping `feeding` closes the channel, so that `settling` ends with what was accepted.
     let fed = tokio::select! {
         fed = feeding => fed,
@@ -176,7 +195,11 @@ async fn produce(arguments: ProduceArgs, source: Source) -> Result<(), Failure> 
     let summary = format!(
         "{} {}",
         HumanCount(records),
-        if arguments.acks == Acks::None { "records were sent" } else { "records were stored" }
+        if arguments.acks == Acks::None {
+            "records were sent"
+        } else {
+            "records were stored"
+        }
     );
     // A delivery that failed comes first: it is why the lines could not go on.
     match settled.and(fed) {
@@ -193,7 +216,9 @@ async fn produce(arguments: ProduceArgs, source: Source) -> Result<(), Failure> 
             let failure = explain(&client, &arguments.topic, error).await;
             Err(failure.within(|| format!("line {line} was not stored ({summary})")))
         }
-        Err(Stop::Told) => Err(Failure::Failed(format!("the deliveries ended early ({summary})"))),
+        Err(Stop::Told) => Err(Failure::Failed(format!(
+            "the deliveries ended early ({summary})"
+        ))),
     }
 }
 
@@ -225,10 +250,14 @@ async fn feed(
         .map(|(name, value)| (name.clone(), Some(Bytes::from(value.clone()))))
         .collect();
     let topic: Arc<str> = arguments.topic.as_str().into();
-    let separator = arguments.key_separator.as_ref().map(|Separator(bytes)| Finder::new(bytes));
+    let separator = arguments
+        .key_separator
+        .as_ref()
+        .map(|Separator(bytes)| Finder::new(bytes));
     let mut number = 0;
     while let Some(block) = blocks.recv().await {
-        let block = block.map_err(|error| Stop::Input(format!("cannot read the input: {error}")))?;
+        let block =
+            block.map_err(|error| Stop::Input(format!("cannot read the input: {error}")))?;
         for line in block.lines {
             number += 1;
             let (key, value) = match &separator {
@@ -243,9 +272,14 @@ async fn feed(
                 headers: headers.clone(),
                 timestamp: None,
             };
-            let delivery =
-                producer.send(record).await.map_err(|error| Stop::Refused(number, error))?;
-            deliveries.send((number, delivery)).await.map_err(|_| Stop::Told)?;
+            let delivery = producer
+                .send(record)
+                .await
+                .map_err(|error| Stop::Refused(number, error))?;
+            deliveries
+                .send((number, delivery))
+                .await
+                .map_err(|_| Stop::Told)?;
         }
         bar.inc(block.bytes);
     }
@@ -263,7 +297,10 @@ fn split(
             separator.needle().escape_ascii()
         )));
     };
-    Ok((Some(line.slice(..at)), line.slice(at + separator.needle().len()..)))
+    Ok((
+        Some(line.slice(..at)),
+        line.slice(at + separator.needle().len()..),
+    ))
 }
 
 /// Awaits the deliveries and counts them, up to the first that failed.
@@ -299,10 +336,12 @@ fn progress(source: &Source, output: Output) -> ProgressBar {
     if source.typed || (output == Output::Json && io::stdout().is_terminal()) {
         return ProgressBar::hidden();
     }
-    let style = |template| ProgressStyle::with_template(template).expect("the template is constant");
+    let style =
+        |template| ProgressStyle::with_template(template).expect("the template is constant");
     let bar = match source.bytes {
-        Some(bytes) => ProgressBar::new(bytes)
-            .with_style(style("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}")),
+        Some(bytes) => ProgressBar::new(bytes).with_style(style(
+            "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+        )),
         None => ProgressBar::no_length().with_style(style("{spinner} {bytes} {bytes_per_sec}")),
     };
     bar.enable_steady_tick(Duration::from_millis(200));
