@@ -1,6 +1,7 @@
 //! Payloads: encoding into a frame, and decoding with every length checked.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::Message as _;
 use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor::Error as RkyvError;
@@ -9,6 +10,7 @@ use rkyv::ser::{Positional, Writer};
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::messages::{FetchRequest, ProduceRequest};
+use super::protobuf::Field;
 use super::views::{FetchView, ProduceView};
 use super::{ERROR_KIND, Kind, RESPONSE_BIT, Request, Response};
 use crate::error::{ErrorCode, WireError};
@@ -355,6 +357,7 @@ fn check_attachments(named: u64, attached: usize) -> Result<(), DecodeError> {
 /// A message of the native protocol: what both encodings need of it.
 pub(super) trait Message:
     Sized
+    + Field<Self::Schema>
     + Archive<
         Archived: for<'v> CheckBytes<HighValidator<'v, RkyvError>>
                       + Deserialize<Self, HighDeserializer<RkyvError>>,
@@ -362,6 +365,8 @@ pub(super) trait Message:
 {
     /// The message's name.
     const NAME: &'static str;
+    /// The same message as the protobuf schema has it.
+    type Schema: prost::Message + Default;
 }
 
 pub(super) fn encode_body<M: Message>(
@@ -379,34 +384,35 @@ pub(super) fn encode_body<M: Message>(
                 .map_err(|error| EncodeError::Serialise(error.to_string()))?;
             Ok(())
         }
-        Format::Protobuf => Err(EncodeError::Serialise("protobuf is not there yet".into())),
+        Format::Protobuf => message.to_schema().encode(out).map_err(|error| {
+            // The buffer grows, so there is always room.
+            EncodeError::Serialise(error.to_string())
+        }),
     }
 }
 
 pub(super) fn decode_body<M: Message>(format: Format, body: &[u8]) -> Result<M, DecodeError> {
     match format {
-        Format::Rkyv => {
-            rkyv::api::high::deserialize::<M, RkyvError>(access::<M>(body)?).map_err(|error| {
-                DecodeError::Body {
-                    message: M::NAME,
-                    reason: error.to_string(),
-                }
-            })
+        Format::Rkyv => rkyv::api::high::deserialize::<M, RkyvError>(access::<M>(body)?)
+            .map_err(broken_body::<M>),
+        Format::Protobuf => {
+            let message = M::Schema::decode(body).map_err(broken_body::<M>)?;
+            M::from_schema(message, M::NAME).map_err(broken_body::<M>)
         }
-        Format::Protobuf => Err(DecodeError::Body {
-            message: M::NAME,
-            reason: "protobuf is not there yet".into(),
-        }),
+    }
+}
+
+fn broken_body<M: Message>(reason: impl ToString) -> DecodeError {
+    DecodeError::Body {
+        message: M::NAME,
+        reason: reason.to_string(),
     }
 }
 
 /// Checks a whole rkyv body (bounds, overlaps, UTF-8, discriminants) and reads it in place. Our
 /// messages hold no shared pointers and do not nest in themselves, so the depth is the type's.
 fn access<M: Message>(body: &[u8]) -> Result<&M::Archived, DecodeError> {
-    rkyv::access::<M::Archived, RkyvError>(body).map_err(|error| DecodeError::Body {
-        message: M::NAME,
-        reason: error.to_string(),
-    })
+    rkyv::access::<M::Archived, RkyvError>(body).map_err(broken_body::<M>)
 }
 
 /// Lets rkyv write behind what is already in a buffer, with positions counted from the body's

@@ -5,16 +5,64 @@
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::codec::Message;
+use super::protobuf::{Field, OutOfRange, schema};
 
+/// Makes of each message its struct, its encodings and, in tests, a strategy that makes any of it.
 macro_rules! messages {
-    ($($(#[$doc:meta])* pub struct $name:ident { $($(#[$field_doc:meta])* pub $field:ident : $type:ty,)* })*) => {
-        $($(#[$doc])*
-        #[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+    ($(
+        $(#[$doc:meta])*
+        pub struct $name:ident { $($(#[$field_doc:meta])* pub $field:ident : $type:ty,)* }
+    )*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+            pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
 
-        impl Message for $name {
-            const NAME: &'static str = stringify!($name);
-        })*
+            impl Message for $name {
+                const NAME: &'static str = stringify!($name);
+                type Schema = schema::$name;
+            }
+
+            impl Field<schema::$name> for $name {
+                fn to_schema(&self) -> schema::$name {
+                    schema::$name { $($field: Field::to_schema(&self.$field),)* }
+                }
+
+                // A message without fields has nothing to read.
+                #[allow(unused_variables)]
+                fn from_schema(
+                    value: schema::$name,
+                    _: &'static str,
+                ) -> Result<$name, OutOfRange> {
+                    Ok($name {
+                        $($field: Field::from_schema(value.$field, stringify!($field))?,)*
+                    })
+                }
+            }
+
+            /// As a field that must be there: where it is absent it has its default.
+            impl Field<Option<schema::$name>> for $name {
+                fn to_schema(&self) -> Option<schema::$name> {
+                    Some(Field::to_schema(self))
+                }
+
+                fn from_schema(
+                    value: Option<schema::$name>,
+                    field: &'static str,
+                ) -> Result<$name, OutOfRange> {
+                    Field::from_schema(value.unwrap_or_default(), field)
+                }
+            }
+
+            #[cfg(test)]
+            impl super::tests::Any for $name {
+                fn any() -> proptest::strategy::BoxedStrategy<$name> {
+                    use proptest::strategy::Strategy;
+                    let fields = (proptest::strategy::Just(()), $(<$type as super::tests::Any>::any(),)*);
+                    fields.prop_map(|((), $($field,)*)| $name { $($field,)* }).boxed()
+                }
+            }
+        )*
     };
 }
 

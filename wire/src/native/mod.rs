@@ -12,7 +12,10 @@
 
 mod codec;
 pub mod messages;
+mod protobuf;
 mod status;
+#[cfg(test)]
+mod tests;
 mod views;
 
 pub use codec::{
