@@ -17,6 +17,8 @@ mod error;
 mod header;
 mod recompress;
 mod records;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod varint;
 

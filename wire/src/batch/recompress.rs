@@ -38,8 +38,8 @@ pub fn recompress(
 #[cfg(test)]
 mod tests {
     use super::super::{BatchBuilder, DEFAULT_MAX_UNCOMPRESSED_BYTES, Limits, Records, verify};
-    use bytes::Bytes;
     use super::*;
+    use bytes::Bytes;
 
     #[test]
     fn only_the_codec_changes() {

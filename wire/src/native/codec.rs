@@ -258,7 +258,12 @@ impl RequestPayload {
         &mut self,
     ) -> Result<(ProduceView<'_>, &mut BytesMut), DecodeError> {
         self.expect(Kind::Produce)?;
-        let RequestPayload { body, attachments, format, .. } = self;
+        let RequestPayload {
+            body,
+            attachments,
+            format,
+            ..
+        } = self;
         let view = produce_view(*format, body)?;
         check_attachments(view.attachment_bytes(), attachments.len())?;
         Ok((view, attachments))
