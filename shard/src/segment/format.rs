@@ -62,6 +62,7 @@
 //!   next place in the index: a damaged header costs at most one interval.
 
 use crc32fast::Hasher;
+use millrace_wire::batch;
 use millrace_wire::ids::{LogIndex, Offset, PartitionId, Term};
 
 use crate::env::BLOCK_BYTES;
@@ -116,7 +117,7 @@ pub enum Flaw {
     #[error("{0}")]
     Impossible(&'static str),
     /// The batch in an entry fails its checks.
-    #[error("the checksum of the batch does not match")]
+    #[error("the batch fails its checks")]
     Batch,
 }
 
@@ -375,6 +376,16 @@ impl EntryHeader {
     #[must_use]
     pub fn entry_bytes(&self) -> u64 {
         ENTRY_HEADER_BYTES as u64 + u64::from(self.length)
+    }
+
+    /// Verifies the batch that stands after this header.
+    pub fn check_batch(&self, batch: &[u8]) -> Result<(), Flaw> {
+        let limits = batch::Limits { max_batch_bytes: BATCH_MAX_BYTES as usize };
+        let parsed = batch::verify(batch, limits).map_err(|_| Flaw::Batch)?;
+        if parsed.base_offset != self.base_offset {
+            return Err(Flaw::Impossible("the batch has another offset than its entry"));
+        }
+        Ok(())
     }
 
     /// The header's bytes for an entry at `position` whose batch begins with `batch`.

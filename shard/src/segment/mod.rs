@@ -14,17 +14,32 @@
 mod error;
 mod files;
 pub mod format;
+mod index;
+mod layout;
+mod list;
+mod lru;
+mod read;
+mod search;
+mod walk;
+mod write;
 
-use std::path::PathBuf;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::Bytes;
 use millrace_wire::ids::{LogIndex, Offset, PartitionId, Term, TopicName};
 
 use crate::env::Env;
+use crate::local::Semaphore;
+use files::count;
+use format::Previous;
+use index::ActiveIndex;
+use list::Complete;
+use read::Cursor;
 
 pub use error::{Damage, SegmentError};
-pub use files::FileCache;
+pub use files::{FileCache, SegmentCounters};
 
 /// How far a partition's segments are safe (on stable storage), and what comes next. Kept in the
 /// journal; with it, and nothing else, segments are opened again.
@@ -121,8 +136,46 @@ pub struct Segments<E: Env> {
     directory: PathBuf,
     partition: PartitionId,
     topic: TopicName,
-    safe: SegmentEnd,
     files: Rc<FileCache<E>>,
+    state: RefCell<State<E>>,
+    /// Held by whoever writes, so that writers take turns.
+    writing: Semaphore,
+    /// Held by whoever lists the directory or loads an index, so that it is done once.
+    loading: Semaphore,
+}
+
+struct State<E: Env> {
+    end: SegmentEnd,
+    /// Whether `complete` is known.
+    listed: bool,
+    directory_made: bool,
+    /// The complete segments, by base.
+    complete: Vec<Complete>,
+    /// The one being written, once something was asked of it.
+    active: Option<Active>,
+    cursors: Vec<Cursor<E>>,
+}
+
+/// What is in memory of the segment being written.
+struct Active {
+    created_ms: i64,
+    previous: Option<Previous>,
+    index: ActiveIndex,
+    /// The CRC of the entry header that begins at the safe end, in the block that holds the end;
+    /// unknown after a restart.
+    head: Option<u32>,
+    /// Up to where the file has space; 0 while that is unknown.
+    reserved: u64,
+}
+
+/// What can be read of a segment: nothing of it will change.
+struct View {
+    base: Offset,
+    path: PathBuf,
+    /// Where its entries end.
+    end: u64,
+    next_offset: Offset,
+    previous: Option<Previous>,
 }
 
 impl<E: Env> Segments<E> {
@@ -135,112 +188,66 @@ impl<E: Env> Segments<E> {
         safe: SegmentEnd,
         files: Rc<FileCache<E>>,
     ) -> Segments<E> {
+        let state = State {
+            end: safe,
+            listed: false,
+            directory_made: safe.position > 0,
+            complete: Vec::new(),
+            active: None,
+            cursors: Vec::new(),
+        };
         Segments {
             env,
             directory,
             partition,
             topic: topic.clone(),
-            safe,
             files,
+            state: RefCell::new(state),
+            writing: Semaphore::new(1),
+            loading: Semaphore::new(1),
         }
     }
 
     /// How far they are safe now.
     #[must_use]
     pub fn end(&self) -> SegmentEnd {
-        self.safe
+        self.state.borrow().end
     }
 
-    /// Writes `entries` and syncs them; the end returned is safe. Only whole blocks are written, so
-    /// the last entries may not be complete in the file yet: those from `next_offset` on stay with
-    /// the caller, to be given again first thing in a later call. With `pad` the last block is
-    /// filled up, and everything given is safe. Entries below `next_offset` are passed over.
-    ///
-    /// Rolls by itself, by size and by age. Calls wait for one another. On [`SegmentError::NoSpace`]
-    /// nothing has changed, except that part of the entries may be safe: see [`Segments::end`].
-    pub async fn write(
+    /// What `look` finds in the active segment, if it is the one with this base and loaded.
+    fn with_active<T>(&self, base: Offset, look: impl FnOnce(&Active) -> T) -> Option<T> {
+        let state = self.state.borrow();
+        state.active.as_ref().filter(|_| state.end.segment_base == base).map(look)
+    }
+
+    fn with_active_mut(&self, base: Offset, change: impl FnOnce(&mut Active)) {
+        let mut state = self.state.borrow_mut();
+        if state.end.segment_base == base
+            && let Some(active) = &mut state.active
+        {
+            change(active);
+        }
+    }
+
+    fn damaged(
         &self,
-        entries: &[SegmentEntry],
-        pad: bool,
-        settings: SegmentSettings,
-    ) -> Result<SegmentEnd, SegmentError> {
-        let _ = (
-            entries,
-            pad,
-            settings,
-            &self.env,
-            &self.files,
-            &self.partition,
-            &self.topic,
-        );
-        Err(SegmentError::Stopped {
-            path: self.directory.clone(),
-        })
-    }
-
-    /// Completes the active segment, whatever its age, and begins another, so that it can be
-    /// removed. Does nothing if it holds no entry. The end returned must be durable in the journal
-    /// before [`Segments::remove_before`] is asked to remove the completed one.
-    pub async fn roll(&self) -> Result<SegmentEnd, SegmentError> {
-        Err(SegmentError::Stopped {
-            path: self.directory.clone(),
-        })
-    }
-
-    /// Whole batches from the one that holds `from` (or else the next one) on, up to `max_bytes` in
-    /// all, or one batch of any size if `at_least_one`. Empty at or beyond the safe end. Batches
-    /// before a damaged place are returned; the damage itself is told when it comes first.
-    pub async fn read(
-        &self,
+        path: &Path,
+        position: u64,
         from: Offset,
-        max_bytes: usize,
-        at_least_one: bool,
-    ) -> Result<Vec<Bytes>, SegmentError> {
-        let _ = (from, max_bytes, at_least_one);
-        Err(SegmentError::Stopped {
-            path: self.directory.clone(),
-        })
-    }
-
-    /// The first batch at or after the one that holds `from` whose largest timestamp is at least
-    /// `timestamp`. Which record of it, the caller finds by decoding.
-    pub async fn find_by_timestamp(
-        &self,
-        from: Offset,
-        timestamp: i64,
-    ) -> Result<Option<FoundBatch>, SegmentError> {
-        let _ = (from, timestamp);
-        Err(SegmentError::Stopped {
-            path: self.directory.clone(),
-        })
-    }
-
-    /// The first batch with the largest timestamp of all at or after the one that holds `from`.
-    pub async fn max_timestamp(&self, from: Offset) -> Result<Option<FoundBatch>, SegmentError> {
-        let _ = from;
-        Err(SegmentError::Stopped {
-            path: self.directory.clone(),
-        })
-    }
-
-    /// What there is, in order. Costs one small read for each segment not asked for before.
-    pub async fn summaries(&self) -> Result<Vec<SegmentSummary>, SegmentError> {
-        Err(SegmentError::Stopped {
-            path: self.directory.clone(),
-        })
-    }
-
-    /// Removes completed segments that lie wholly before `log_start`. That, and `durable`, an end
-    /// of these segments, are durable in the journal: a segment that a recovery would still
-    /// go on writing stays. Reads under way go on undisturbed. Returns the bytes freed.
-    pub async fn remove_before(
-        &self,
-        log_start: Offset,
-        durable: SegmentEnd,
-    ) -> Result<u64, SegmentError> {
-        let _ = (log_start, durable);
-        Err(SegmentError::Stopped {
-            path: self.directory.clone(),
-        })
+        next_readable: Option<Offset>,
+        what: String,
+    ) -> SegmentError {
+        count(&self.files.counters.damages, 1);
+        let damage = Damage {
+            topic: self.topic.clone(),
+            partition: self.partition.partition,
+            path: path.to_owned(),
+            position,
+            from,
+            next_readable,
+            what,
+        };
+        tracing::error!(%damage, "damage on the disk");
+        SegmentError::Damaged(Box::new(damage))
     }
 }
