@@ -32,7 +32,12 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
-    const ALL: [Purpose; 4] = [Purpose::Read, Purpose::Write, Purpose::ReadIndex, Purpose::WriteIndex];
+    const ALL: [Purpose; 4] = [
+        Purpose::Read,
+        Purpose::Write,
+        Purpose::ReadIndex,
+        Purpose::WriteIndex,
+    ];
 }
 
 /// A loaded index, of a complete segment or of the stored blocks of an active one.
@@ -114,11 +119,18 @@ impl<E: Env> FileCache<E> {
             return Ok(file);
         }
         let write = matches!(purpose, Purpose::Write | Purpose::WriteIndex);
-        let options = OpenOptions { write, create, data_sync: false };
+        let options = OpenOptions {
+            write,
+            create,
+            data_sync: false,
+        };
         let file = match self.env.open(path, options).await {
             Err(error) if is_too_many(&error) => {
                 // The limit may be lower than it was said to be: make room and try once more.
-                let idle = self.open.borrow_mut().remove_all(|file| Rc::strong_count(file) == 1);
+                let idle = self
+                    .open
+                    .borrow_mut()
+                    .remove_all(|file| Rc::strong_count(file) == 1);
                 for file in idle {
                     if let Ok(file) = Rc::try_unwrap(file) {
                         // Whether closing a file that was only read fails changes nothing.
@@ -165,7 +177,10 @@ impl<E: Env> FileCache<E> {
 
     pub(super) fn keep_index(&self, segment: SegmentKey, index: Rc<LoadedIndex>) {
         let weight = index.places.len() * size_of::<Place>() + size_of::<LoadedIndex>();
-        let out = self.indexes.borrow_mut().insert(segment, index, weight, |_| true);
+        let out = self
+            .indexes
+            .borrow_mut()
+            .insert(segment, index, weight, |_| true);
         drop(out);
     }
 
@@ -202,12 +217,22 @@ pub(super) struct Ahead<E: Env> {
 impl<E: Env> Ahead<E> {
     /// A read under way of `len` bytes from `start`.
     pub(super) fn begun(start: u64, len: usize) -> Rc<Ahead<E>> {
-        Rc::new(Ahead { start, len, read: OnceCell::new(), done: Event::new() })
+        Rc::new(Ahead {
+            start,
+            len,
+            read: OnceCell::new(),
+            done: Event::new(),
+        })
     }
 
     /// A read that is done.
     pub(super) fn done(start: u64, buffer: ReadBuffer<E>) -> Rc<Ahead<E>> {
-        let ahead = Ahead { start, len: buffer.len(), read: OnceCell::new(), done: Event::new() };
+        let ahead = Ahead {
+            start,
+            len: buffer.len(),
+            read: OnceCell::new(),
+            done: Event::new(),
+        };
         let _ = ahead.read.set(Some(buffer));
         Rc::new(ahead)
     }

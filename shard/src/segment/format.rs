@@ -380,10 +380,14 @@ impl EntryHeader {
 
     /// Verifies the batch that stands after this header.
     pub fn check_batch(&self, batch: &[u8]) -> Result<(), Flaw> {
-        let limits = batch::Limits { max_batch_bytes: BATCH_MAX_BYTES as usize };
+        let limits = batch::Limits {
+            max_batch_bytes: BATCH_MAX_BYTES as usize,
+        };
         let parsed = batch::verify(batch, limits).map_err(|_| Flaw::Batch)?;
         if parsed.base_offset != self.base_offset {
-            return Err(Flaw::Impossible("the batch has another offset than its entry"));
+            return Err(Flaw::Impossible(
+                "the batch has another offset than its entry",
+            ));
         }
         Ok(())
     }

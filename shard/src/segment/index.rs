@@ -10,7 +10,7 @@ use super::format::{
     EntryHeader, FIRST_ENTRY, Flaw, Identity, NO_TIMESTAMP, PLACES_PER_BLOCK, Place, decode_places,
     encode_places,
 };
-use super::walk::{Fault, SCAN_BYTES, Walk};
+use super::walk::{Fault, SCAN_BYTES};
 use super::{SegmentError, Segments, View};
 use crate::env::{BLOCK_BYTES, Env, File};
 
@@ -37,13 +37,26 @@ pub(super) struct ActiveIndex {
 
 impl ActiveIndex {
     pub(super) fn new() -> ActiveIndex {
-        ActiveIndex { stored_blocks: 0, tail: Vec::new(), stored_tail: 0, max_timestamp: NO_TIMESTAMP }
+        ActiveIndex {
+            stored_blocks: 0,
+            tail: Vec::new(),
+            stored_tail: 0,
+            max_timestamp: NO_TIMESTAMP,
+        }
     }
 
     /// Takes notice of the next entry.
     pub(super) fn observe(&mut self, position: u64, header: &EntryHeader, interval: u64) {
-        let place = Place { offset: header.base_offset, position, max_before: self.max_timestamp };
-        if self.tail.last().is_none_or(|last| position - last.position >= interval) {
+        let place = Place {
+            offset: header.base_offset,
+            position,
+            max_before: self.max_timestamp,
+        };
+        if self
+            .tail
+            .last()
+            .is_none_or(|last| position - last.position >= interval)
+        {
             self.tail.push(place);
         }
         self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
@@ -51,19 +64,33 @@ impl ActiveIndex {
 
     /// Keeps in memory only what does not fill blocks that are stored already.
     fn from_places(mut places: Vec<Place>, stored: usize, max_timestamp: i64) -> ActiveIndex {
-        let full = (stored / PLACES_PER_BLOCK).min(places.len().saturating_sub(1) / PLACES_PER_BLOCK);
+        let full =
+            (stored / PLACES_PER_BLOCK).min(places.len().saturating_sub(1) / PLACES_PER_BLOCK);
         let tail = places.split_off(full * PLACES_PER_BLOCK);
         let stored_tail = (stored - full * PLACES_PER_BLOCK).min(tail.len());
-        ActiveIndex { stored_blocks: full as u32, tail, stored_tail, max_timestamp }
+        ActiveIndex {
+            stored_blocks: full as u32,
+            tail,
+            stored_tail,
+            max_timestamp,
+        }
     }
 }
 
 /// Encodes places into whole blocks from block `number` on.
 fn encode_blocks(places: &[Place], last: bool, identity: Identity, number: u32, buffer: &mut [u8]) {
-    let blocks = places.chunks(PLACES_PER_BLOCK).zip(buffer.chunks_exact_mut(BLOCK_BYTES));
+    let blocks = places
+        .chunks(PLACES_PER_BLOCK)
+        .zip(buffer.chunks_exact_mut(BLOCK_BYTES));
     let count = places.len().div_ceil(PLACES_PER_BLOCK);
     for (at, (places, block)) in blocks.enumerate() {
-        encode_places(places, last && at + 1 == count, identity, number + at as u32, block);
+        encode_places(
+            places,
+            last && at + 1 == count,
+            identity,
+            number + at as u32,
+            block,
+        );
     }
 }
 
@@ -93,17 +120,29 @@ impl<E: Env> Segments<E> {
             Some(Some(place)) => Some(place),
             _ => last(&self.stored_index(view).await?.places),
         };
-        let start = Place { offset: view.base, position: FIRST_ENTRY, max_before: NO_TIMESTAMP };
+        let start = Place {
+            offset: view.base,
+            position: FIRST_ENTRY,
+            max_before: NO_TIMESTAMP,
+        };
         Ok(found.unwrap_or(start))
     }
 
     /// The first place after `position`.
     pub(super) async fn place_after(&self, view: &View, position: u64) -> Option<Place> {
         let after = |places: &[Place]| {
-            places.get(places.partition_point(|place| place.position <= position)).copied()
+            places
+                .get(places.partition_point(|place| place.position <= position))
+                .copied()
         };
-        let tail = self.with_active(view.base, |active| after(&active.index.tail)).flatten();
-        let stored = self.stored_index(view).await.ok().and_then(|index| after(&index.places));
+        let tail = self
+            .with_active(view.base, |active| after(&active.index.tail))
+            .flatten();
+        let stored = self
+            .stored_index(view)
+            .await
+            .ok()
+            .and_then(|index| after(&index.places));
         stored.or(tail).filter(|place| place.position < view.end)
     }
 
@@ -111,7 +150,10 @@ impl<E: Env> Segments<E> {
     async fn stored_index(&self, view: &View) -> Result<Rc<LoadedIndex>, SegmentError> {
         let key = (self.partition, view.base);
         let usable = |index: &Rc<LoadedIndex>| {
-            self.with_active(view.base, |active| index.blocks >= active.index.stored_blocks).unwrap_or(true)
+            self.with_active(view.base, |active| {
+                index.blocks >= active.index.stored_blocks
+            })
+            .unwrap_or(true)
         };
         if let Some(index) = self.files.index(key).filter(usable) {
             return Ok(index);
@@ -122,18 +164,27 @@ impl<E: Env> Segments<E> {
         }
         let active_blocks = self.with_active(view.base, |active| active.index.stored_blocks);
         if active_blocks == Some(0) {
-            return Ok(Rc::new(LoadedIndex { places: Vec::new(), blocks: 0 }));
+            return Ok(Rc::new(LoadedIndex {
+                places: Vec::new(),
+                blocks: 0,
+            }));
         }
         let mut stored = self.read_stored(view.base, active_blocks).await?;
         let whole = active_blocks.map_or(stored.complete, |blocks| stored.blocks == blocks);
-        let sound = stored.places.last().is_none_or(|place| place.position < view.end);
+        let sound = stored
+            .places
+            .last()
+            .is_none_or(|place| place.position < view.end);
         if !sound {
             stored.places.clear();
         }
         if !whole || !sound {
             stored = self.rebuild(view, stored, active_blocks).await?;
         }
-        let index = Rc::new(LoadedIndex { places: stored.places, blocks: stored.blocks });
+        let index = Rc::new(LoadedIndex {
+            places: stored.places,
+            blocks: stored.blocks,
+        });
         let still_active = self.with_active(view.base, |_| ()).is_some();
         if still_active == active_blocks.is_some() && self.is_stored(view.base) {
             self.files.keep_index(key, index.clone());
@@ -143,12 +194,21 @@ impl<E: Env> Segments<E> {
 
     /// Reads up to `most` blocks of an index, until one is not good.
     async fn read_stored(&self, base: Offset, most: Option<u32>) -> Result<Stored, SegmentError> {
-        let mut stored = Stored { places: Vec::new(), blocks: 0, complete: false, flaw: None };
+        let mut stored = Stored {
+            places: Vec::new(),
+            blocks: 0,
+            complete: false,
+            flaw: None,
+        };
         let path = self.index_path(base);
         // The segment itself is opened first: on some executors the first read of all must not be
         // of a file that may be empty.
         self.reader(base).await?;
-        let file = match self.files.file((self.partition, base), Purpose::ReadIndex, &path, false).await {
+        let file = match self
+            .files
+            .file((self.partition, base), Purpose::ReadIndex, &path, false)
+            .await
+        {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 stored.flaw = Some(Flaw::Short);
@@ -156,7 +216,10 @@ impl<E: Env> Segments<E> {
             }
             Err(error) => return Err(SegmentError::io("open", &path, error)),
         };
-        let len = file.len().await.map_err(|error| SegmentError::io("read the length of", &path, error))?;
+        let len = file
+            .len()
+            .await
+            .map_err(|error| SegmentError::io("read the length of", &path, error))?;
         let end = len.min(most.map_or(u64::MAX, |most| u64::from(most) * BLOCK_BYTES as u64));
         let (identity, mut at) = (self.identity(base), 0);
         while at + BLOCK_BYTES as u64 <= end && !stored.complete && stored.flaw.is_none() {
@@ -166,7 +229,12 @@ impl<E: Env> Segments<E> {
                 break;
             };
             for block in buffer.chunks_exact(BLOCK_BYTES) {
-                match decode_places(block, identity, stored.blocks, stored.places.last().copied()) {
+                match decode_places(
+                    block,
+                    identity,
+                    stored.blocks,
+                    stored.places.last().copied(),
+                ) {
                     Ok(block) => {
                         stored.places.extend(block.places);
                         stored.blocks += 1;
@@ -196,7 +264,9 @@ impl<E: Env> Segments<E> {
         active_blocks: Option<u32>,
     ) -> Result<Stored, SegmentError> {
         let path = self.index_path(view.base);
-        let reason = stored.flaw.map_or_else(|| "it ends too early".to_owned(), |flaw| flaw.to_string());
+        let reason = stored
+            .flaw
+            .map_or_else(|| "it ends too early".to_owned(), |flaw| flaw.to_string());
         tracing::warn!(path = %path.display(), reason, "the index of a segment is not usable; rebuilding it");
         count(&self.files.counters.index_rebuilds, 1);
         let (index, fault) = self.scan(view, stored.places).await?;
@@ -209,7 +279,12 @@ impl<E: Env> Segments<E> {
             self.store_rebuilt(view, &index.tail).await;
         }
         let blocks = active_blocks.unwrap_or(blocks);
-        Ok(Stored { places: index.tail, blocks, complete: true, flaw: None })
+        Ok(Stored {
+            places: index.tail,
+            blocks,
+            complete: true,
+            flaw: None,
+        })
     }
 
     /// Goes through the entries' headers from the last of `places` to the end of the view, or to the
@@ -242,8 +317,13 @@ impl<E: Env> Segments<E> {
         let stored = async {
             let path = self.index_path(view.base);
             let key = (self.partition, view.base);
-            let file = self.files.file(key, Purpose::WriteIndex, &path, true).await?;
-            let mut buffer = self.env.allocate(places.len().div_ceil(PLACES_PER_BLOCK) * BLOCK_BYTES);
+            let file = self
+                .files
+                .file(key, Purpose::WriteIndex, &path, true)
+                .await?;
+            let mut buffer = self
+                .env
+                .allocate(places.len().div_ceil(PLACES_PER_BLOCK) * BLOCK_BYTES);
             encode_blocks(places, true, self.identity(view.base), 0, &mut buffer);
             let len = buffer.len() as u64;
             file.write_at(buffer, 0).await?;
@@ -264,20 +344,33 @@ impl<E: Env> Segments<E> {
 
     /// The index of the active segment after a restart: what is stored of entries before the safe
     /// end, and a scan of the rest.
-    pub(super) async fn recover_active_index(&self, view: &View) -> Result<ActiveIndex, SegmentError> {
+    pub(super) async fn recover_active_index(
+        &self,
+        view: &View,
+    ) -> Result<ActiveIndex, SegmentError> {
         let mut stored = self.read_stored(view.base, None).await?;
-        let safe = stored.places.partition_point(|place| place.position < view.end);
+        let safe = stored
+            .places
+            .partition_point(|place| place.position < view.end);
         stored.places.truncate(safe);
         let (index, fault) = self.scan(view, stored.places).await?;
         if let Some(fault) = fault {
             tracing::error!(path = %view.path.display(), ?fault, "a segment is damaged; its index ends there");
         }
-        Ok(ActiveIndex::from_places(index.tail, safe, index.max_timestamp))
+        Ok(ActiveIndex::from_places(
+            index.tail,
+            safe,
+            index.max_timestamp,
+        ))
     }
 
     /// Stores the places of the active segment that fill blocks, and now and then those that do not.
     /// When `last`, all of them. Held by the one writer.
-    pub(super) async fn store_active_index(&self, base: Offset, last: bool) -> Result<(), SegmentError> {
+    pub(super) async fn store_active_index(
+        &self,
+        base: Offset,
+        last: bool,
+    ) -> Result<(), SegmentError> {
         let pending = self.with_active(base, |active| {
             let index = &active.index;
             let worth_it = last
@@ -285,19 +378,29 @@ impl<E: Env> Segments<E> {
                 || index.tail.len() >= index.stored_tail + STORE_EVERY;
             (worth_it && !index.tail.is_empty()).then(|| (index.stored_blocks, index.tail.clone()))
         });
-        let Some((number, places)) = pending.flatten() else { return Ok(()) };
+        let Some((number, places)) = pending.flatten() else {
+            return Ok(());
+        };
         let path = self.index_path(base);
         let key = (self.partition, base);
         let opened = self.files.file(key, Purpose::WriteIndex, &path, true).await;
         let file = opened.map_err(|error| SegmentError::io("open", &path, error))?;
-        let mut buffer = self.env.allocate(places.len().div_ceil(PLACES_PER_BLOCK) * BLOCK_BYTES);
+        let mut buffer = self
+            .env
+            .allocate(places.len().div_ceil(PLACES_PER_BLOCK) * BLOCK_BYTES);
         encode_blocks(&places, last, self.identity(base), number, &mut buffer);
         let end = u64::from(number) * BLOCK_BYTES as u64 + buffer.len() as u64;
         let position = u64::from(number) * BLOCK_BYTES as u64;
-        file.write_at(buffer, position).await.map_err(|error| self.write_failed("write", &path, error))?;
+        file.write_at(buffer, position)
+            .await
+            .map_err(|error| self.write_failed("write", &path, error))?;
         if last {
-            file.set_len(end).await.map_err(|error| SegmentError::io("cut", &path, error))?;
-            file.sync().await.map_err(|error| self.sync_failed(&path, error))?;
+            file.set_len(end)
+                .await
+                .map_err(|error| SegmentError::io("cut", &path, error))?;
+            file.sync()
+                .await
+                .map_err(|error| self.sync_failed(&path, error))?;
         }
         self.with_active_mut(base, |active| {
             // A full block is let go of only when another place follows it: the last block of a

@@ -18,7 +18,12 @@ pub(super) struct Layout<'a> {
 
 impl<'a> Layout<'a> {
     /// Lays out `entries` from `start` on, and with `fill` a pad up to the end of a block.
-    pub(super) fn new(identity: Identity, start: u64, entries: &'a [SegmentEntry], fill: bool) -> Layout<'a> {
+    pub(super) fn new(
+        identity: Identity,
+        start: u64,
+        entries: &'a [SegmentEntry],
+        fill: bool,
+    ) -> Layout<'a> {
         let mut headers = Vec::with_capacity(entries.len() + 1);
         let mut position = start;
         for entry in entries {
@@ -30,7 +35,11 @@ impl<'a> Layout<'a> {
         if pad > 0 {
             headers.push((position, encode_pad(identity, position)));
         }
-        Layout { entries, headers, end: position + pad }
+        Layout {
+            entries,
+            headers,
+            end: position + pad,
+        }
     }
 
     /// Up to where whole blocks can be written.
@@ -49,12 +58,11 @@ impl<'a> Layout<'a> {
 
     /// Where an entry begins, or the end if there is none of that number.
     pub(super) fn position(&self, number: usize) -> u64 {
-        if number < self.entries.len() { self.headers[number].0 } else { self.end }
-    }
-
-    /// The bytes of the first entry's header.
-    pub(super) fn first_header(&self) -> Option<&HeaderBytes> {
-        self.entries.first().and(self.headers.first()).map(|(_, header)| header)
+        if number < self.entries.len() {
+            self.headers[number].0
+        } else {
+            self.end
+        }
     }
 
     /// The bytes of an entry's header.
@@ -64,7 +72,10 @@ impl<'a> Layout<'a> {
 
     /// Copies what lies at `from` and after into the zeroed `buffer`, as much as fits.
     pub(super) fn copy_to(&self, from: u64, buffer: &mut [u8]) {
-        let first = self.headers.partition_point(|(start, _)| *start <= from).saturating_sub(1);
+        let first = self
+            .headers
+            .partition_point(|(start, _)| *start <= from)
+            .saturating_sub(1);
         let until = from + buffer.len() as u64;
         for (number, (start, header)) in self.headers.iter().enumerate().skip(first) {
             if *start >= until {
@@ -72,7 +83,12 @@ impl<'a> Layout<'a> {
             }
             copy_overlap(header, *start, from, buffer);
             if let Some(entry) = self.entries.get(number) {
-                copy_overlap(&entry.batch, start + ENTRY_HEADER_BYTES as u64, from, buffer);
+                copy_overlap(
+                    &entry.batch,
+                    start + ENTRY_HEADER_BYTES as u64,
+                    from,
+                    buffer,
+                );
             }
         }
     }

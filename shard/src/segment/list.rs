@@ -43,7 +43,11 @@ pub(super) struct Facts {
 fn base_of(name: &str, suffix: &str) -> Option<Offset> {
     let digits = name.strip_suffix(suffix)?;
     let all_digits = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
-    if all_digits { digits.parse().ok().map(Offset) } else { None }
+    if all_digits {
+        digits.parse().ok().map(Offset)
+    } else {
+        None
+    }
 }
 
 impl<E: Env> Segments<E> {
@@ -78,8 +82,10 @@ impl<E: Env> Segments<E> {
         let is_stray = |base: Offset| {
             base > end.segment_base || (base == end.segment_base && end.position == 0)
         };
-        let logs: BTreeMap<Offset, u64> =
-            found.iter().filter_map(|file| Some((base_of(&file.name, DATA_SUFFIX)?, file.len))).collect();
+        let logs: BTreeMap<Offset, u64> = found
+            .iter()
+            .filter_map(|file| Some((base_of(&file.name, DATA_SUFFIX)?, file.len)))
+            .collect();
         let mut strays = Vec::new();
         for file in &found {
             let log = base_of(&file.name, DATA_SUFFIX);
@@ -92,7 +98,11 @@ impl<E: Env> Segments<E> {
         self.remove_strays(&strays).await?;
         let complete = logs
             .range(..end.segment_base)
-            .map(|(&base, &bytes)| Complete { base, bytes, facts: None })
+            .map(|(&base, &bytes)| Complete {
+                base,
+                bytes,
+                facts: None,
+            })
             .collect();
         let mut state = self.state.borrow_mut();
         state.complete = complete;
@@ -115,7 +125,9 @@ impl<E: Env> Segments<E> {
 
     async fn remove_file(&self, path: &Path) -> Result<(), SegmentError> {
         match self.env.remove_file(path).await {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(SegmentError::io("remove", path, error)),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(SegmentError::io("remove", path, error))
+            }
             _ => Ok(()),
         }
     }
@@ -124,7 +136,11 @@ impl<E: Env> Segments<E> {
     pub(super) fn is_stored(&self, base: Offset) -> bool {
         let state = self.state.borrow();
         let is_active = state.end.segment_base == base && state.end.position > 0;
-        is_active || state.complete.binary_search_by_key(&base, |complete| complete.base).is_ok()
+        is_active
+            || state
+                .complete
+                .binary_search_by_key(&base, |complete| complete.base)
+                .is_ok()
     }
 
     /// The base of the segment that holds `offset`, or would.
@@ -134,12 +150,21 @@ impl<E: Env> Segments<E> {
         if let Some(active) = active.filter(|active| *active <= offset) {
             return Ok(active);
         }
-        let before = state.complete.partition_point(|complete| complete.base <= offset);
+        let before = state
+            .complete
+            .partition_point(|complete| complete.base <= offset);
         match before.checked_sub(1) {
             Some(at) => Ok(state.complete[at].base),
             None => {
-                let first = state.complete.first().map(|complete| complete.base).or(active);
-                Err(SegmentError::Trimmed { from: offset, first: first.unwrap_or(state.end.next_offset) })
+                let first = state
+                    .complete
+                    .first()
+                    .map(|complete| complete.base)
+                    .or(active);
+                Err(SegmentError::Trimmed {
+                    from: offset,
+                    first: first.unwrap_or(state.end.next_offset),
+                })
             }
         }
     }
@@ -147,9 +172,16 @@ impl<E: Env> Segments<E> {
     /// The base of the segment after the one with this base.
     pub(super) fn base_after(&self, base: Offset) -> Option<Offset> {
         let state = self.state.borrow();
-        let after = state.complete.partition_point(|complete| complete.base <= base);
-        let active = (state.end.position > 0 && state.end.segment_base > base).then_some(state.end.segment_base);
-        state.complete.get(after).map(|complete| complete.base).or(active)
+        let after = state
+            .complete
+            .partition_point(|complete| complete.base <= base);
+        let active = (state.end.position > 0 && state.end.segment_base > base)
+            .then_some(state.end.segment_base);
+        state
+            .complete
+            .get(after)
+            .map(|complete| complete.base)
+            .or(active)
     }
 
     /// What can be read of a segment now.
@@ -157,13 +189,32 @@ impl<E: Env> Segments<E> {
         loop {
             let end = self.end();
             if base == end.segment_base && end.position > 0 {
-                let Some(previous) = self.active(base).await? else { continue };
+                let Some(previous) = self.active(base).await? else {
+                    continue;
+                };
                 let (end, next_offset) = (end.position, end.next_offset);
-                return Ok(View { base, path: self.data_path(base), end, next_offset, previous });
+                return Ok(View {
+                    base,
+                    path: self.data_path(base),
+                    end,
+                    next_offset,
+                    previous,
+                });
             }
             let facts = self.facts(base).await?;
-            let Facts { previous, end, next_offset, .. } = facts;
-            return Ok(View { base, path: self.data_path(base), end, next_offset, previous });
+            let Facts {
+                previous,
+                end,
+                next_offset,
+                ..
+            } = facts;
+            return Ok(View {
+                base,
+                path: self.data_path(base),
+                end,
+                next_offset,
+                previous,
+            });
         }
     }
 
@@ -183,7 +234,13 @@ impl<E: Env> Segments<E> {
         }
         let header = self.read_header(base).await?;
         let path = self.data_path(base);
-        let view = View { base, path, end: end.position, next_offset: end.next_offset, previous: header.previous };
+        let view = View {
+            base,
+            path,
+            end: end.position,
+            next_offset: end.next_offset,
+            previous: header.previous,
+        };
         let index = self.recover_active_index(&view).await?;
         let active = Active {
             created_ms: header.created_ms,
@@ -203,7 +260,9 @@ impl<E: Env> Segments<E> {
 
     /// What the blocks of a complete segment say.
     pub(super) async fn facts(&self, base: Offset) -> Result<Facts, SegmentError> {
-        let Some(complete) = self.complete(base) else { return Err(self.gone(base)) };
+        let Some(complete) = self.complete(base) else {
+            return Err(self.gone(base));
+        };
         if let Some(facts) = complete.facts {
             return Ok(facts);
         }
@@ -220,7 +279,10 @@ impl<E: Env> Segments<E> {
             max_timestamp: seal.max_timestamp,
         };
         let mut state = self.state.borrow_mut();
-        if let Ok(at) = state.complete.binary_search_by_key(&base, |complete| complete.base) {
+        if let Ok(at) = state
+            .complete
+            .binary_search_by_key(&base, |complete| complete.base)
+        {
             state.complete[at].facts = Some(facts);
         }
         Ok(facts)
@@ -228,16 +290,25 @@ impl<E: Env> Segments<E> {
 
     fn complete(&self, base: Offset) -> Option<Complete> {
         let state = self.state.borrow();
-        let at = state.complete.binary_search_by_key(&base, |complete| complete.base).ok()?;
+        let at = state
+            .complete
+            .binary_search_by_key(&base, |complete| complete.base)
+            .ok()?;
         Some(state.complete[at])
     }
 
     /// The segment's file, open for reading.
     pub(super) async fn reader(&self, base: Offset) -> Result<Rc<E::File>, SegmentError> {
         let path = self.data_path(base);
-        match self.files.file((self.partition, base), Purpose::Read, &path, false).await {
+        match self
+            .files
+            .file((self.partition, base), Purpose::Read, &path, false)
+            .await
+        {
             Ok(file) => Ok(file),
-            Err(error) if error.kind() == ErrorKind::NotFound && !self.is_stored(base) => Err(self.gone(base)),
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.is_stored(base) => {
+                Err(self.gone(base))
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let next = self.base_after(base);
                 Err(self.damaged(&path, 0, base, next, "the file is missing".to_owned()))
@@ -263,19 +334,32 @@ impl<E: Env> Segments<E> {
         let block = block.map_err(|error| SegmentError::io("read", &path, error))?;
         match FileHeader::decode(&block, self.partition, base) {
             Ok(header) => Ok(header),
-            Err(Flaw::Newer(found)) => Err(SegmentError::NewerVersion { path, found, known: VERSION }),
+            Err(Flaw::Newer(found)) => Err(SegmentError::NewerVersion {
+                path,
+                found,
+                known: VERSION,
+            }),
             Err(flaw) => {
                 count(&self.files.counters.damages, 1);
                 tracing::error!(path = %path.display(), %flaw, "the first block of a segment is damaged; its batches are still verified one by one");
                 let created_ms = self.env.wall_clock_ms();
-                Ok(FileHeader { partition: self.partition, base, created_ms, previous: None })
+                Ok(FileHeader {
+                    partition: self.partition,
+                    base,
+                    created_ms,
+                    previous: None,
+                })
             }
         }
     }
 
     async fn read_seal(&self, complete: &Complete) -> Result<Result<Seal, Flaw>, SegmentError> {
         let path = self.data_path(complete.base);
-        let Some(position) = complete.bytes.checked_sub(BLOCK_BYTES as u64).filter(|at| *at >= FIRST_ENTRY) else {
+        let Some(position) = complete
+            .bytes
+            .checked_sub(BLOCK_BYTES as u64)
+            .filter(|at| *at >= FIRST_ENTRY)
+        else {
             return Ok(Err(Flaw::Short));
         };
         if position % BLOCK_BYTES as u64 != 0 {
@@ -284,8 +368,17 @@ impl<E: Env> Segments<E> {
         let file = self.reader(complete.base).await?;
         let block = file.read_at(position, BLOCK_BYTES).await;
         let block = block.map_err(|error| SegmentError::io("read", &path, error))?;
-        match Seal::decode(&block, self.identity(complete.base), complete.base, position) {
-            Err(Flaw::Newer(found)) => Err(SegmentError::NewerVersion { path, found, known: VERSION }),
+        match Seal::decode(
+            &block,
+            self.identity(complete.base),
+            complete.base,
+            position,
+        ) {
+            Err(Flaw::Newer(found)) => Err(SegmentError::NewerVersion {
+                path,
+                found,
+                known: VERSION,
+            }),
             seal => Ok(seal),
         }
     }
@@ -297,9 +390,14 @@ impl<E: Env> Segments<E> {
         let (base, path) = (complete.base, self.data_path(complete.base));
         tracing::error!(path = %path.display(), %flaw, "the last block of a segment is damaged; scanning for the end of its batches");
         count(&self.files.counters.damages, 1);
-        let next_base = self.base_after(base).unwrap_or_else(|| self.end().next_offset);
+        let next_base = self
+            .base_after(base)
+            .unwrap_or_else(|| self.end().next_offset);
         let file = self.reader(base).await?;
-        let range = (FIRST_ENTRY, complete.bytes.saturating_sub(BLOCK_BYTES as u64));
+        let range = (
+            FIRST_ENTRY,
+            complete.bytes.saturating_sub(BLOCK_BYTES as u64),
+        );
         let key = (self.partition, base);
         let mut walk = Walk::new(&self.env, &self.files, file, key, range, SCAN_BYTES, None);
         let mut seal = Seal {
@@ -328,11 +426,19 @@ impl<E: Env> Segments<E> {
     /// for the active one, once, what a read of it costs.
     pub async fn summaries(&self) -> Result<Vec<SegmentSummary>, SegmentError> {
         self.ensure_listed().await?;
-        let bases: Vec<Offset> = self.state.borrow().complete.iter().map(|complete| complete.base).collect();
+        let bases: Vec<Offset> = self
+            .state
+            .borrow()
+            .complete
+            .iter()
+            .map(|complete| complete.base)
+            .collect();
         let mut summaries = Vec::with_capacity(bases.len() + 1);
         for base in bases {
             // A segment may be removed, but none comes to be, while this goes through them.
-            let Some(complete) = self.complete(base) else { continue };
+            let Some(complete) = self.complete(base) else {
+                continue;
+            };
             let facts = self.facts(base).await?;
             summaries.push(SegmentSummary {
                 base_offset: base,
@@ -361,7 +467,11 @@ impl<E: Env> Segments<E> {
     /// Removes complete segments that lie wholly before `log_start`. That, and `durable`, an end of
     /// these segments, are durable in the journal: a segment that a recovery would go on writing
     /// stays. Reads under way go on undisturbed. Returns the bytes freed.
-    pub async fn remove_before(&self, log_start: Offset, durable: SegmentEnd) -> Result<u64, SegmentError> {
+    pub async fn remove_before(
+        &self,
+        log_start: Offset,
+        durable: SegmentEnd,
+    ) -> Result<u64, SegmentError> {
         self.ensure_listed().await?;
         let mut freed = 0;
         while let Some(complete) = self.take_removable(log_start, durable) {
@@ -378,7 +488,10 @@ impl<E: Env> Segments<E> {
     /// start, so that this one ends there.
     fn take_removable(&self, log_start: Offset, durable: SegmentEnd) -> Option<Complete> {
         let mut state = self.state.borrow_mut();
-        let next_base = state.complete.get(1).map_or(state.end.segment_base, |complete| complete.base);
+        let next_base = state
+            .complete
+            .get(1)
+            .map_or(state.end.segment_base, |complete| complete.base);
         let first = state.complete.first()?;
         if next_base <= log_start && first.base < durable.segment_base {
             Some(state.complete.remove(0))
@@ -398,8 +511,17 @@ mod tests {
 
     #[test]
     fn only_names_of_segments_are_taken_for_segments() {
-        assert_eq!(base_of("00000000000000000042.log", DATA_SUFFIX), Some(Offset(42)));
-        for name in ["42.log", "00000000000000000042.index", "-0000000000000000042.log", "99999999999999999999.log", ""] {
+        assert_eq!(
+            base_of("00000000000000000042.log", DATA_SUFFIX),
+            Some(Offset(42))
+        );
+        for name in [
+            "42.log",
+            "00000000000000000042.index",
+            "-0000000000000000042.log",
+            "99999999999999999999.log",
+            "",
+        ] {
             assert_eq!(base_of(name, DATA_SUFFIX), None, "{name}");
         }
     }

@@ -23,7 +23,13 @@ struct Held<V> {
 
 impl<K: Copy + Eq + Hash, V: Clone> Lru<K, V> {
     pub(super) fn new(limit: usize) -> Lru<K, V> {
-        Lru { limit, total: 0, clock: 0, values: HashMap::new(), by_use: BTreeMap::new() }
+        Lru {
+            limit,
+            total: 0,
+            clock: 0,
+            values: HashMap::new(),
+            by_use: BTreeMap::new(),
+        }
     }
 
     /// The value, now the most recently used.
@@ -39,17 +45,35 @@ impl<K: Copy + Eq + Hash, V: Clone> Lru<K, V> {
     /// Puts a value in. What went out for it is returned, to be dropped where that can do no harm:
     /// preferably values for which `idle` holds, else any.
     #[must_use]
-    pub(super) fn insert(&mut self, key: K, value: V, weight: usize, idle: impl Fn(&V) -> bool) -> Vec<V> {
+    pub(super) fn insert(
+        &mut self,
+        key: K,
+        value: V,
+        weight: usize,
+        idle: impl Fn(&V) -> bool,
+    ) -> Vec<V> {
         let mut out: Vec<V> = self.remove(&key).into_iter().collect();
         while self.total + weight > self.limit && !self.by_use.is_empty() {
-            let longest_idle = self.by_use.values().find(|key| idle(&self.values[*key].value));
-            let Some(&victim) = longest_idle.or_else(|| self.by_use.values().next()) else { break };
+            let longest_idle = self
+                .by_use
+                .values()
+                .find(|key| idle(&self.values[*key].value));
+            let Some(&victim) = longest_idle.or_else(|| self.by_use.values().next()) else {
+                break;
+            };
             out.extend(self.remove(&victim));
         }
         self.clock += 1;
         self.by_use.insert(self.clock, key);
         self.total += weight;
-        self.values.insert(key, Held { value, weight, used: self.clock });
+        self.values.insert(
+            key,
+            Held {
+                value,
+                weight,
+                used: self.clock,
+            },
+        );
         out
     }
 
@@ -64,8 +88,12 @@ impl<K: Copy + Eq + Hash, V: Clone> Lru<K, V> {
     /// Takes out all values for which `out` holds.
     #[must_use]
     pub(super) fn remove_all(&mut self, out: impl Fn(&V) -> bool) -> Vec<V> {
-        let keys: Vec<K> =
-            self.values.iter().filter(|(_, held)| out(&held.value)).map(|(key, _)| *key).collect();
+        let keys: Vec<K> = self
+            .values
+            .iter()
+            .filter(|(_, held)| out(&held.value))
+            .map(|(key, _)| *key)
+            .collect();
         keys.iter().filter_map(|key| self.remove(key)).collect()
     }
 

@@ -217,7 +217,11 @@ impl<E: Env> Segments<E> {
     /// What `look` finds in the active segment, if it is the one with this base and loaded.
     fn with_active<T>(&self, base: Offset, look: impl FnOnce(&Active) -> T) -> Option<T> {
         let state = self.state.borrow();
-        state.active.as_ref().filter(|_| state.end.segment_base == base).map(look)
+        state
+            .active
+            .as_ref()
+            .filter(|_| state.end.segment_base == base)
+            .map(look)
     }
 
     fn with_active_mut(&self, base: Offset, change: impl FnOnce(&mut Active)) {

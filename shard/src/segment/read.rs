@@ -6,7 +6,7 @@ use std::rc::{Rc, Weak};
 use bytes::{Bytes, BytesMut};
 use millrace_wire::ids::Offset;
 
-use super::files::{Ahead, ReadBuffer, count};
+use super::files::{Ahead, Purpose, ReadBuffer, count};
 use super::walk::{Fault, Walk, fetch_range};
 use super::{SegmentError, Segments, View};
 use crate::env::{BLOCK_BYTES, Env, File, OnPanic, Queue};
@@ -54,10 +54,21 @@ impl<E: Env> Segments<E> {
     /// Whole batches from the one that holds `from` (or else the next one) on, up to `max_bytes` in
     /// all, or one batch of any size if `at_least_one`. Empty at or beyond the safe end as it is when
     /// the call begins. Batches before a damaged place are returned; the damage itself is told when
-    /// it comes first. Cancel-safe.
-    pub async fn read(&self, from: Offset, max_bytes: usize, at_least_one: bool) -> Result<Vec<Bytes>, SegmentError> {
+    /// it comes first.
+    pub async fn read(
+        &self,
+        from: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Vec<Bytes>, SegmentError> {
         let (batches, memory) = (Vec::new(), BytesMut::new());
-        let mut gathered = Gathered { batches, memory, bytes: 0, max_bytes, at_least_one };
+        let mut gathered = Gathered {
+            batches,
+            memory,
+            bytes: 0,
+            max_bytes,
+            at_least_one,
+        };
         self.ensure_listed().await?;
         let safe = self.end().next_offset;
         let mut at = from;
@@ -74,7 +85,12 @@ impl<E: Env> Segments<E> {
 
     /// Reads from `at` to the end of its segment. Returns the next offset to read from, or nothing if
     /// there is no room for more.
-    async fn read_on(&self, from: Offset, at: Offset, gathered: &mut Gathered) -> Result<Option<Offset>, SegmentError> {
+    async fn read_on(
+        &self,
+        from: Offset,
+        at: Offset,
+        gathered: &mut Gathered,
+    ) -> Result<Option<Offset>, SegmentError> {
         let base = self.base_at(at)?;
         let view = self.view(base).await?;
         if at >= view.next_offset {
@@ -86,8 +102,15 @@ impl<E: Env> Segments<E> {
 
     /// Where to go on after a segment that ends before `at`, in front of a gap. A gap in the offsets
     /// is no damage if the segment after it was begun in the knowledge of where this one ended.
-    pub(super) async fn cross_gap(&self, view: &View, from: Offset, at: Offset) -> Result<Option<Offset>, SegmentError> {
-        let Some(next_base) = self.base_after(view.base) else { return Ok(None) };
+    pub(super) async fn cross_gap(
+        &self,
+        view: &View,
+        from: Offset,
+        at: Offset,
+    ) -> Result<Option<Offset>, SegmentError> {
+        let Some(next_base) = self.base_after(view.base) else {
+            return Ok(None);
+        };
         let next = self.view(next_base).await?;
         let lost = next.previous.is_some_and(|previous| {
             previous.base != view.base || previous.next_offset != view.next_offset
@@ -101,19 +124,32 @@ impl<E: Env> Segments<E> {
     }
 
     /// Reads from `from` to the end of the view, and returns whether it ran out of room before.
-    async fn read_segment(&self, view: &View, from: Offset, gathered: &mut Gathered) -> Result<bool, SegmentError> {
-        let fetch = (gathered.max_bytes - gathered.bytes.min(gathered.max_bytes)).clamp(FETCH_MIN_BYTES, FETCH_MAX_BYTES);
+    async fn read_segment(
+        &self,
+        view: &View,
+        from: Offset,
+        gathered: &mut Gathered,
+    ) -> Result<bool, SegmentError> {
+        let fetch = (gathered.max_bytes - gathered.bytes.min(gathered.max_bytes))
+            .clamp(FETCH_MIN_BYTES, FETCH_MAX_BYTES);
         let cursor = self.cursor(view.base, from);
         let is_sequential = cursor.is_some();
         let (position, ahead) = match cursor {
             Some(found) => found,
-            None => (self.place(view, |place| place.offset <= from).await?.position, None),
+            None => (
+                self.place(view, |place| place.offset <= from)
+                    .await?
+                    .position,
+                None,
+            ),
         };
         let had_ahead = ahead.is_some();
         let mut walk = self.walk(view, position, fetch, ahead).await?;
         let mut next_offset = from;
         let full = loop {
-            let Some((position, header)) = self.fault(view, from, walk.next().await).await? else { break false };
+            let Some((position, header)) = self.fault(view, from, walk.next().await).await? else {
+                break false;
+            };
             if header.next_offset() <= from {
                 continue;
             }
@@ -147,11 +183,24 @@ impl<E: Env> Segments<E> {
     ) -> Result<Walk<E>, SegmentError> {
         let file = self.reader(view.base).await?;
         let key = (self.partition, view.base);
-        Ok(Walk::new(&self.env, &self.files, file, key, (position, view.end), fetch_bytes, window))
+        Ok(Walk::new(
+            &self.env,
+            &self.files,
+            file,
+            key,
+            (position, view.end),
+            fetch_bytes,
+            window,
+        ))
     }
 
     /// Turns a fault between entries into an error for a reader that wants `from`.
-    pub(super) async fn fault<T>(&self, view: &View, from: Offset, result: Result<T, Fault>) -> Result<T, SegmentError> {
+    pub(super) async fn fault<T>(
+        &self,
+        view: &View,
+        from: Offset,
+        result: Result<T, Fault>,
+    ) -> Result<T, SegmentError> {
         let fault = match result {
             Ok(value) => return Ok(value),
             Err(fault) => fault,
@@ -170,10 +219,20 @@ impl<E: Env> Segments<E> {
     }
 
     /// The error for a fault that keeps the offsets from `from` up to `next` from being read.
-    pub(super) fn faulty(&self, view: &View, from: Offset, next: Option<Offset>, fault: Fault) -> SegmentError {
+    pub(super) fn faulty(
+        &self,
+        view: &View,
+        from: Offset,
+        next: Option<Offset>,
+        fault: Fault,
+    ) -> SegmentError {
         match fault {
-            Fault::Flaw(position, flaw) => self.damaged(&view.path, position, from, next, flaw.to_string()),
-            Fault::Unreadable(position, error) => self.damaged(&view.path, position, from, next, error.to_string()),
+            Fault::Flaw(position, flaw) => {
+                self.damaged(&view.path, position, from, next, flaw.to_string())
+            }
+            Fault::Unreadable(position, error) => {
+                self.damaged(&view.path, position, from, next, error.to_string())
+            }
             Fault::Io(error) => SegmentError::io("read", &view.path, error),
         }
     }
@@ -182,18 +241,30 @@ impl<E: Env> Segments<E> {
     #[expect(clippy::type_complexity, reason = "used once, right here")]
     fn cursor(&self, base: Offset, offset: Offset) -> Option<(u64, Option<Rc<Ahead<E>>>)> {
         let state = self.state.borrow();
-        let found = state.cursors.iter().find(|cursor| (cursor.base, cursor.next_offset) == (base, offset))?;
+        let found = state
+            .cursors
+            .iter()
+            .find(|cursor| (cursor.base, cursor.next_offset) == (base, offset))?;
         Some((found.position, found.ahead.upgrade()))
     }
 
     /// Remembers where a read ended and keeps what it fetched beyond. If it went on from an earlier
     /// one (`read_ahead` says how much that fetched), the next is expected to go on from here:
     /// fetching for it begins now.
-    fn leave_cursor(&self, view: &View, walk: &Walk<E>, next_offset: Offset, read_ahead: Option<usize>) {
+    fn leave_cursor(
+        &self,
+        view: &View,
+        walk: &Walk<E>,
+        next_offset: Offset,
+        read_ahead: Option<usize>,
+    ) {
         let key = (self.partition, view.base);
         let position = walk.position;
         let left = (view.end - position.min(view.end)) as usize;
-        let enough = |bytes: usize| walk.window().filter(|window| window.covers(position, bytes.min(left)));
+        let enough = |bytes: usize| {
+            walk.window()
+                .filter(|window| window.covers(position, bytes.min(left)))
+        };
         let ahead = if left == 0 {
             None
         } else if let Some(window) = enough(read_ahead.unwrap_or(BLOCK_BYTES)) {
@@ -203,9 +274,16 @@ impl<E: Env> Segments<E> {
             read_ahead.map(|fetch| self.begin_read_ahead(view, position, fetch))
         };
         let ahead = ahead.as_ref().map_or_else(Weak::new, Rc::downgrade);
-        let cursor = Cursor { base: view.base, next_offset, position, ahead };
+        let cursor = Cursor {
+            base: view.base,
+            next_offset,
+            position,
+            ahead,
+        };
         let mut state = self.state.borrow_mut();
-        state.cursors.retain(|cursor| (cursor.base, cursor.next_offset) != (view.base, next_offset));
+        state
+            .cursors
+            .retain(|cursor| (cursor.base, cursor.next_offset) != (view.base, next_offset));
         if state.cursors.len() == CURSORS {
             state.cursors.remove(0);
         }
@@ -214,22 +292,39 @@ impl<E: Env> Segments<E> {
 
     fn begin_read_ahead(&self, view: &View, position: u64, fetch: usize) -> Rc<Ahead<E>> {
         let key = (self.partition, view.base);
-        let (start, len) = fetch_range(position, BLOCK_BYTES.min((view.end - position) as usize), fetch, view.end);
-        if let Some(ahead) = self.files.ahead(key, start).filter(|ahead| ahead.len >= len) {
+        let (start, len) = fetch_range(
+            position,
+            BLOCK_BYTES.min((view.end - position) as usize),
+            fetch,
+            view.end,
+        );
+        if let Some(ahead) = self
+            .files
+            .ahead(key, start)
+            .filter(|ahead| ahead.len >= len)
+        {
             return ahead;
         }
         let ahead = Ahead::begun(start, len);
         self.files.keep_ahead(key, ahead.clone());
         let (files, path, result) = (self.files.clone(), view.path.clone(), Finish(ahead.clone()));
-        self.env.spawn(Queue::Requests, "segment read-ahead", OnPanic::EndTask, async move {
-            use super::files::Purpose;
-            let Ok(file) = files.file(key, Purpose::Read, &path, false).await else { return };
+        let read = async move {
+            let Ok(file) = files.file(key, Purpose::Read, &path, false).await else {
+                return;
+            };
             // A failure is met again, and told, by whoever reads here.
             if let Ok(buffer) = file.read_at(start, len).await {
                 count(&files.counters.bytes_read, buffer.len() as u64);
                 result.with(buffer);
             }
-        });
+        };
+        // It belongs to nobody who waits for it, so nobody does.
+        drop(self.env.spawn(
+            Queue::Requests,
+            "segment read-ahead",
+            OnPanic::EndTask,
+            read,
+        ));
         ahead
     }
 }

@@ -12,7 +12,11 @@ impl<E: Env> Segments<E> {
     /// The first batch at or after the one that holds `from` whose largest timestamp is at least
     /// `timestamp`, whatever the order of timestamps. Which record of it, the caller finds by
     /// decoding.
-    pub async fn find_by_timestamp(&self, from: Offset, timestamp: i64) -> Result<Option<FoundBatch>, SegmentError> {
+    pub async fn find_by_timestamp(
+        &self,
+        from: Offset,
+        timestamp: i64,
+    ) -> Result<Option<FoundBatch>, SegmentError> {
         let mut next = self.first_view(from).await?;
         while let Some(view) = next {
             if self.view_max_timestamp(&view).await? >= timestamp
@@ -72,15 +76,23 @@ impl<E: Env> Segments<E> {
         Ok(self.facts(view.base).await?.max_timestamp)
     }
 
-    async fn find_in(&self, view: &View, from: Offset, timestamp: i64) -> Result<Option<FoundBatch>, SegmentError> {
+    async fn find_in(
+        &self,
+        view: &View,
+        from: Offset,
+        timestamp: i64,
+    ) -> Result<Option<FoundBatch>, SegmentError> {
         // Everything before this place is older or comes too early.
-        let start = self.place(view, |place| place.max_before < timestamp).await?;
+        let start = self
+            .place(view, |place| place.max_before < timestamp)
+            .await?;
         let lowest = self.place(view, |place| place.offset <= from).await?;
         let position = start.position.max(lowest.position);
         let mut walk = self.walk(view, position, SCAN_BYTES, None).await?;
         let mut reached = from.max(start.offset);
         loop {
-            let Some((position, header)) = self.fault(view, reached, walk.next().await).await? else {
+            let Some((position, header)) = self.fault(view, reached, walk.next().await).await?
+            else {
                 return Ok(None);
             };
             reached = header.next_offset().max(from);
@@ -94,9 +106,12 @@ impl<E: Env> Segments<E> {
                     max_timestamp: header.max_timestamp,
                     batch: Bytes::copy_from_slice(&batch),
                 })),
-                Err(fault) => {
-                    Err(self.faulty(view, header.base_offset.max(from), Some(header.next_offset()), fault))
-                }
+                Err(fault) => Err(self.faulty(
+                    view,
+                    header.base_offset.max(from),
+                    Some(header.next_offset()),
+                    fault,
+                )),
             };
         }
     }

@@ -52,7 +52,16 @@ impl<E: Env> Walk<E> {
     ) -> Walk<E> {
         let identity = Identity::of(segment.0, segment.1);
         let position = position.max(FIRST_ENTRY);
-        Walk { files: files.clone(), env: env.clone(), file, identity, position, end, fetch_bytes, window }
+        Walk {
+            files: files.clone(),
+            env: env.clone(),
+            file,
+            identity,
+            position,
+            end,
+            fetch_bytes,
+            window,
+        }
     }
 
     /// The next batch's entry and where it begins; `None` at the end.
@@ -65,7 +74,9 @@ impl<E: Env> Walk<E> {
             let position = self.position;
             let len = (PARSE_BYTES as u64).min(self.end - position) as usize;
             let window = self.window_over(position, len).await?;
-            let bytes = window.bytes(position, len).ok_or(Fault::Flaw(position, Flaw::Short))?;
+            let bytes = window
+                .bytes(position, len)
+                .ok_or(Fault::Flaw(position, Flaw::Short))?;
             match parse_entry(bytes, self.identity, position, self.end) {
                 Ok(Parsed::Pad(bytes)) => self.position += bytes,
                 Ok(Parsed::Batch(header)) => {
@@ -90,8 +101,12 @@ impl<E: Env> Walk<E> {
     ) -> Result<impl Deref<Target = [u8]> + use<E>, Fault> {
         let (at, len) = (position + ENTRY_HEADER_BYTES as u64, header.length as usize);
         let window = self.window_over(at, len).await?;
-        let bytes = window.bytes(at, len).ok_or(Fault::Flaw(position, Flaw::Short))?;
-        header.check_batch(&bytes[..len]).map_err(|flaw| Fault::Flaw(position, flaw))?;
+        let bytes = window
+            .bytes(at, len)
+            .ok_or(Fault::Flaw(position, Flaw::Short))?;
+        header
+            .check_batch(&bytes[..len])
+            .map_err(|flaw| Fault::Flaw(position, flaw))?;
         Ok(BatchBytes { window, at, len })
     }
 
@@ -145,6 +160,8 @@ impl<E: Env> Deref for BatchBytes<E> {
 
     fn deref(&self) -> &[u8] {
         // A window does not change once its bytes have been looked at.
-        self.window.bytes(self.at, self.len).map_or(&[], |bytes| &bytes[..self.len])
+        self.window
+            .bytes(self.at, self.len)
+            .map_or(&[], |bytes| &bytes[..self.len])
     }
 }

@@ -58,7 +58,8 @@ impl<E: Env> Segments<E> {
             }
             let fitting = self.fitting(rest, settings);
             let last = fitting == rest.len();
-            self.write_run(&rest[..fitting], pad || !last, settings).await?;
+            self.write_run(&rest[..fitting], pad || !last, settings)
+                .await?;
             rest = &rest[fitting..];
         }
         Ok(self.end())
@@ -81,10 +82,14 @@ impl<E: Env> Segments<E> {
     /// The entries that are not safe yet, checked.
     fn pending<'a>(&self, entries: &'a [SegmentEntry]) -> Result<&'a [SegmentEntry], SegmentError> {
         let end = self.end();
-        let safe = entries.iter().take_while(|entry| entry.next_offset() <= end.next_offset).count();
+        let safe = entries
+            .iter()
+            .take_while(|entry| entry.next_offset() <= end.next_offset)
+            .count();
         let (mut offset, mut index) = (end.next_offset, end.next_index);
         for entry in &entries[safe..] {
-            let length_is_right = (BATCH_MIN_BYTES..=BATCH_MAX_BYTES as usize).contains(&entry.batch.len());
+            let length_is_right =
+                (BATCH_MIN_BYTES..=BATCH_MAX_BYTES as usize).contains(&entry.batch.len());
             let offset_is_its_own = entry.batch.starts_with(&entry.base_offset.0.to_be_bytes());
             if entry.base_offset < offset
                 || entry.index < index
@@ -92,7 +97,10 @@ impl<E: Env> Segments<E> {
                 || !length_is_right
                 || !offset_is_its_own
             {
-                return Err(SegmentError::OutOfOrder { expected: offset, found: entry.base_offset });
+                return Err(SegmentError::OutOfOrder {
+                    expected: offset,
+                    found: entry.base_offset,
+                });
             }
             (offset, index) = (entry.next_offset(), LogIndex(entry.index.0 + 1));
         }
@@ -102,7 +110,9 @@ impl<E: Env> Segments<E> {
     /// Whether the active segment takes no more: this entry does not fit, or it is too old.
     fn is_full(&self, first: &SegmentEntry, settings: SegmentSettings) -> bool {
         let end = self.end();
-        let created_ms = self.with_active(end.segment_base, |active| active.created_ms).unwrap_or(0);
+        let created_ms = self
+            .with_active(end.segment_base, |active| active.created_ms)
+            .unwrap_or(0);
         let age = self.env.wall_clock_ms().saturating_sub(created_ms);
         let too_old = u64::try_from(age).is_ok_and(|age| age >= settings.segment_ms);
         let too_large = end.position + first.header().entry_bytes() > settings.segment_bytes;
@@ -128,15 +138,24 @@ impl<E: Env> Segments<E> {
         if head_bytes == 0 {
             return Ok(true);
         }
-        let layout = Layout::new(self.identity(end.segment_base), end.position, std::slice::from_ref(first), false);
+        let layout = Layout::new(
+            self.identity(end.segment_base),
+            end.position,
+            std::slice::from_ref(first),
+            false,
+        );
         let header_crc = layout.header(0).map(header_crc);
-        let known = self.with_active(end.segment_base, |active| active.head).flatten();
+        let known = self
+            .with_active(end.segment_base, |active| active.head)
+            .flatten();
         if known.is_some() {
             return Ok(known == header_crc);
         }
         let path = self.data_path(end.segment_base);
         let file = self.reader(end.segment_base).await?;
-        let block = file.read_at(end.position - end.position % BLOCK, BLOCK_BYTES).await;
+        let block = file
+            .read_at(end.position - end.position % BLOCK, BLOCK_BYTES)
+            .await;
         let block = block.map_err(|error| SegmentError::io("read", &path, error))?;
         let mut expected = vec![0; head_bytes as usize];
         layout.copy_to(end.position, &mut expected);
@@ -160,7 +179,8 @@ impl<E: Env> Segments<E> {
         let path = self.data_path(base);
         let file = self.writer(base, &path, false).await?;
         // One block more, so that the segment can be completed on a disk that has filled up.
-        self.reserve(&file, &path, to + BLOCK, settings.segment_bytes).await?;
+        self.reserve(&file, &path, to + BLOCK, settings.segment_bytes)
+            .await?;
         self.write_pieces(&file, &path, &layout, from, to).await?;
         self.sync(&file, &path).await?;
         self.advance(entries, &layout, to, settings);
@@ -185,7 +205,9 @@ impl<E: Env> Segments<E> {
         let mut failure = None;
         loop {
             while under_way.len() < WRITES_IN_FLIGHT && failure.is_none() {
-                let Some(start) = starts.pop_front() else { break };
+                let Some(start) = starts.pop_front() else {
+                    break;
+                };
                 let mut buffer = self.env.allocate(PIECE_BYTES.min(to - start) as usize);
                 layout.copy_to(start, &mut buffer);
                 under_way.push(file.write_at(buffer, start));
@@ -206,7 +228,13 @@ impl<E: Env> Segments<E> {
     }
 
     /// Takes note of what a synced write has made safe.
-    fn advance(&self, entries: &[SegmentEntry], layout: &Layout<'_>, to: u64, settings: SegmentSettings) {
+    fn advance(
+        &self,
+        entries: &[SegmentEntry],
+        layout: &Layout<'_>,
+        to: u64,
+        settings: SegmentSettings,
+    ) {
         let complete = layout.complete_at(to);
         let mut state = self.state.borrow_mut();
         state.end.position = layout.position(complete);
@@ -217,22 +245,39 @@ impl<E: Env> Segments<E> {
         }
         let interval = u64::from(settings.index_interval_bytes).max(BLOCK);
         if let Some(active) = &mut state.active {
-            active.head = (complete < entries.len()).then(|| layout.header(complete).map(header_crc)).flatten();
+            active.head = (complete < entries.len())
+                .then(|| layout.header(complete).map(header_crc))
+                .flatten();
             for (number, entry) in entries[..complete].iter().enumerate() {
-                active.index.observe(layout.position(number), &entry.header(), interval);
+                active
+                    .index
+                    .observe(layout.position(number), &entry.header(), interval);
             }
         }
     }
 
     /// Sees to it that the file has space up to `needed`, and if it can be had some more.
-    async fn reserve(&self, file: &E::File, path: &Path, needed: u64, segment_bytes: u64) -> Result<(), SegmentError> {
+    async fn reserve(
+        &self,
+        file: &E::File,
+        path: &Path,
+        needed: u64,
+        segment_bytes: u64,
+    ) -> Result<(), SegmentError> {
         let base = self.end().segment_base;
-        let mut reserved = self.with_active(base, |active| active.reserved).unwrap_or(0);
+        let mut reserved = self
+            .with_active(base, |active| active.reserved)
+            .unwrap_or(0);
         if reserved == 0 {
-            reserved = file.len().await.map_err(|error| SegmentError::io("read the length of", path, error))?;
+            reserved = file
+                .len()
+                .await
+                .map_err(|error| SegmentError::io("read the length of", path, error))?;
         }
         if reserved < needed {
-            let step = (needed / 2).next_power_of_two().clamp(RESERVE_MIN_BYTES, RESERVE_MAX_BYTES);
+            let step = (needed / 2)
+                .next_power_of_two()
+                .clamp(RESERVE_MIN_BYTES, RESERVE_MAX_BYTES);
             let most = needed.max(round_up_to_block(segment_bytes.saturating_add(BLOCK)));
             let wanted = needed.next_multiple_of(step).min(most);
             reserved = match file.reserve(wanted).await {
@@ -258,7 +303,10 @@ impl<E: Env> Segments<E> {
             .borrow()
             .complete
             .last()
-            .map(|complete| Previous { base: complete.base, next_offset: end.next_offset });
+            .map(|complete| Previous {
+                base: complete.base,
+                next_offset: end.next_offset,
+            });
         let path = self.data_path(base);
         self.make_directory().await?;
         let file = self.writer(base, &path, true).await?;
@@ -276,7 +324,9 @@ impl<E: Env> Segments<E> {
         }
         let mut block = self.env.allocate(BLOCK_BYTES);
         header.encode(&mut block);
-        file.write_at(block, 0).await.map_err(|error| self.write_failed("write", &path, error))?;
+        file.write_at(block, 0)
+            .await
+            .map_err(|error| self.write_failed("write", &path, error))?;
         self.sync(&file, &path).await?;
         let synced = self.env.sync_directory(&self.directory).await;
         synced.map_err(|error| self.sync_failed(&self.directory, error))?;
@@ -343,7 +393,9 @@ impl<E: Env> Segments<E> {
         };
         let mut block = self.env.allocate(BLOCK_BYTES);
         seal.encode(self.identity(base), &mut block);
-        file.write_at(block, seal_at).await.map_err(|error| self.write_failed("write", &path, error))?;
+        file.write_at(block, seal_at)
+            .await
+            .map_err(|error| self.write_failed("write", &path, error))?;
         let cut = file.set_len(seal_at + BLOCK).await;
         cut.map_err(|error| self.write_failed("cut", &path, error))?;
         self.sync(&file, &path).await?;
@@ -351,9 +403,17 @@ impl<E: Env> Segments<E> {
         let synced = self.env.sync_directory(&self.directory).await;
         synced.map_err(|error| self.sync_failed(&self.directory, error))?;
         let mut state = self.state.borrow_mut();
-        state.complete.push(Complete { base, bytes: seal_at + BLOCK, facts: Some(facts) });
+        state.complete.push(Complete {
+            base,
+            bytes: seal_at + BLOCK,
+            facts: Some(facts),
+        });
         state.active = None;
-        state.end = SegmentEnd { segment_base: end.next_offset, position: 0, ..end };
+        state.end = SegmentEnd {
+            segment_base: end.next_offset,
+            position: 0,
+            ..end
+        };
         drop(state);
         self.files.forget_index((self.partition, base));
         self.files.forget_writers((self.partition, base));
@@ -361,8 +421,17 @@ impl<E: Env> Segments<E> {
         Ok(())
     }
 
-    async fn writer(&self, base: Offset, path: &Path, create: bool) -> Result<Rc<E::File>, SegmentError> {
-        match self.files.file((self.partition, base), Purpose::Write, path, create).await {
+    async fn writer(
+        &self,
+        base: Offset,
+        path: &Path,
+        create: bool,
+    ) -> Result<Rc<E::File>, SegmentError> {
+        match self
+            .files
+            .file((self.partition, base), Purpose::Write, path, create)
+            .await
+        {
             Ok(file) => Ok(file),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 Err(self.damaged(path, 0, base, None, "the file is missing".to_owned()))
@@ -373,23 +442,36 @@ impl<E: Env> Segments<E> {
 
     async fn sync(&self, file: &E::File, path: &Path) -> Result<(), SegmentError> {
         count(&self.files.counters.syncs, 1);
-        file.sync().await.map_err(|error| self.sync_failed(path, error))
+        file.sync()
+            .await
+            .map_err(|error| self.sync_failed(path, error))
     }
 
     /// A full disk has harmed nothing, since what was being written lies beyond the safe end. Any
     /// other failure to write means that the disk cannot be trusted.
-    pub(super) fn write_failed(&self, doing: &'static str, path: &Path, error: io::Error) -> SegmentError {
+    pub(super) fn write_failed(
+        &self,
+        doing: &'static str,
+        path: &Path,
+        error: io::Error,
+    ) -> SegmentError {
         if is_full_disk(&error) {
             return SegmentError::io(doing, path, error);
         }
-        self.env.fatal(&format!("cannot {doing} {}: {error}", path.display()));
-        SegmentError::Stopped { path: path.to_owned() }
+        self.env
+            .fatal(&format!("cannot {doing} {}: {error}", path.display()));
+        SegmentError::Stopped {
+            path: path.to_owned(),
+        }
     }
 
     /// After a failed sync nobody knows what is on the disk, and a second one would lie.
     pub(super) fn sync_failed(&self, path: &Path, error: io::Error) -> SegmentError {
-        self.env.fatal(&format!("cannot sync {}: {error}", path.display()));
-        SegmentError::Stopped { path: path.to_owned() }
+        self.env
+            .fatal(&format!("cannot sync {}: {error}", path.display()));
+        SegmentError::Stopped {
+            path: path.to_owned(),
+        }
     }
 }
 
