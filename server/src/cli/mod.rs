@@ -5,7 +5,7 @@
 //! touch a shard. What a command was asked for goes to standard output; everything said about it
 //! (errors, progress, summaries) goes to standard error.
 
-mod admin;
+mod broker;
 mod configuration;
 mod connect;
 mod consume;
@@ -13,8 +13,10 @@ mod failure;
 mod format;
 mod output;
 mod produce;
+mod records;
 mod serve;
 mod start;
+mod topic;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -55,20 +57,20 @@ enum Command {
     /// Print the configuration in force and where each value came from
     Config(configuration::ConfigArgs),
     /// Create, list, describe, change and delete topics
-    #[command(subcommand, after_help = admin::TOPIC_HELP)]
-    Topic(admin::TopicCommand),
+    #[command(subcommand, after_help = topic::TOPIC_HELP)]
+    Topic(topic::TopicCommand),
     /// Send lines of a file, or of standard input, as records
     Produce(produce::ProduceArgs),
     /// Print records
     Consume(consume::ConsumeArgs),
     /// Delete records from the front of a topic's partitions
     #[command(subcommand)]
-    Records(admin::RecordsCommand),
+    Records(records::RecordsCommand),
     /// Ask whether the broker is there, and how far away
-    #[command(after_help = admin::PING_HELP)]
+    #[command(after_help = broker::PING_HELP)]
     Ping(connect::ClientArgs),
     /// Print the broker's counters and latencies, by shard
-    #[command(after_help = admin::STATS_HELP)]
+    #[command(after_help = broker::STATS_HELP)]
     Stats(connect::ClientArgs),
     /// Print a script that completes these commands in a shell
     #[command(
@@ -94,12 +96,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match cli.command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Config(arguments) => configuration::run(&arguments),
-        Command::Topic(command) => admin::topic(command),
+        Command::Topic(command) => topic::run(command),
         Command::Produce(arguments) => produce::run(arguments),
         Command::Consume(arguments) => consume::run(arguments),
-        Command::Records(command) => admin::records(command),
-        Command::Ping(arguments) => admin::ping(arguments),
-        Command::Stats(arguments) => admin::stats(arguments),
+        Command::Records(command) => records::run(command),
+        Command::Ping(arguments) => broker::ping(arguments),
+        Command::Stats(arguments) => broker::stats(arguments),
         Command::Completions { shell } => completions(shell),
     };
     match outcome {

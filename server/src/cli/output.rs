@@ -44,6 +44,14 @@ pub(super) fn write_json(objects: impl IntoIterator<Item = Value>) -> Result<(),
     write_all(text.as_bytes())
 }
 
+/// Prints one sentence, or one object.
+pub(super) fn say(output: Output, sentence: String, object: Value) -> Result<(), Failure> {
+    match output {
+        Output::Table => write_all(format!("{sentence}\n").as_bytes()),
+        Output::Json => write_json([object]),
+    }
+}
+
 /// Rows under headings, each column as wide as it needs to be.
 pub(super) struct Table {
     rows: Vec<Vec<String>>,

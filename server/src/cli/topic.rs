@@ -1,15 +1,15 @@
-//! The commands that ask one thing and print the answer: `topic`, `records`, `ping`, `stats`.
+//! `millrace topic`: topics, their partitions and their configuration.
 
 use std::io::IsTerminal;
 
-use clap::{Args, Subcommand};
-use millrace_client::messages::{DescribeTopicResponse, ShardStats};
-use millrace_client::{ClientError, ConfigChange, NewTopic};
+use clap::Subcommand;
+use millrace_client::messages::{ConfigEntry, DescribeTopicResponse, PartitionDescription};
+use millrace_client::{ClientError, ConfigChange, ErrorCode, NewTopic};
 use serde_json::{Value, json};
 
 use super::Failure;
 use super::connect::{ClientArgs, block_on, explain};
-use super::output::{self, Output, Table};
+use super::output::{self, Output, Table, say};
 use super::serve::key_and_value;
 
 pub(super) const TOPIC_HELP: &str = "\
@@ -19,16 +19,6 @@ Examples:
   millrace topic describe clicks
   millrace topic alter clicks --set retention.bytes=1073741824 --unset retention.ms
   millrace topic delete clicks";
-
-pub(super) const PING_HELP: &str = "\
-Examples:
-  millrace ping
-  millrace ping --bootstrap broker.example:9092 && echo up";
-
-pub(super) const STATS_HELP: &str = "\
-Examples:
-  millrace stats
-  millrace stats --output json";
 
 #[derive(Subcommand)]
 pub(super) enum TopicCommand {
@@ -146,40 +136,7 @@ the partition where the damage begins, and what came after it is gone.")]
     },
 }
 
-#[derive(Subcommand)]
-pub(super) enum RecordsCommand {
-    /// Delete the records before an offset
-    #[command(after_help = "\
-Examples:
-  millrace records delete clicks --partition 0 --before 1000
-  millrace records delete clicks --all")]
-    Delete(DeleteArgs),
-}
-
-#[derive(Args)]
-#[group(id = "extent", required = true, multiple = false, args = ["before", "all"])]
-pub(super) struct DeleteArgs {
-    /// The topic
-    topic: String,
-    /// The partition; without it, --all means those of all partitions
-    #[arg(long, value_name = "N")]
-    partition: Option<u32>,
-    /// First offset to keep
-    #[arg(
-        long,
-        value_name = "OFFSET",
-        requires = "partition",
-        value_parser = clap::value_parser!(i64).range(0..)
-    )]
-    before: Option<i64>,
-    /// Delete every record that is there now
-    #[arg(long)]
-    all: bool,
-    #[command(flatten)]
-    client: ClientArgs,
-}
-
-pub(super) fn topic(command: TopicCommand) -> Result<(), Failure> {
+pub(super) fn run(command: TopicCommand) -> Result<(), Failure> {
     block_on(async {
         match command {
             TopicCommand::Create {
@@ -215,7 +172,7 @@ pub(super) fn topic(command: TopicCommand) -> Result<(), Failure> {
                 let connected = client.connect().await?;
                 match connected.admin().alter_topic_config(&topic, change).await {
                     Ok(()) => say(
-                        &client,
+                        client.output,
                         done(dry_run, "changed", &topic),
                         json!({"topic": topic}),
                     ),
@@ -246,7 +203,7 @@ pub(super) fn topic(command: TopicCommand) -> Result<(), Failure> {
                     .await
                 {
                     Ok(()) => say(
-                        &client,
+                        client.output,
                         format!("{} to {to} partitions", done(dry_run, "grew", &topic)),
                         json!({"topic": topic, "partitions": to}),
                     ),
@@ -266,7 +223,7 @@ pub(super) fn topic(command: TopicCommand) -> Result<(), Failure> {
                     .await
                 {
                     Ok(end) => say(
-                        &client,
+                        client.output,
                         format!("{topic}/{partition} serves again and ends before offset {end}"),
                         json!({"topic": topic, "partition": partition, "log_end": end}),
                     ),
@@ -285,26 +242,16 @@ fn done(dry_run: bool, what: &str, topic: &str) -> String {
     }
 }
 
-/// Prints one sentence, or one object.
-fn say(client: &ClientArgs, sentence: String, object: Value) -> Result<(), Failure> {
-    match client.output {
-        Output::Table => output::write_all(format!("{sentence}\n").as_bytes()),
-        Output::Json => output::write_json([object]),
-    }
-}
-
-fn is(error: &ClientError, code: millrace_client::ErrorCode) -> bool {
+fn is(error: &ClientError, code: ErrorCode) -> bool {
     error.code() == Some(code)
 }
 
 async fn create(new: NewTopic, if_not_exists: bool, client: &ClientArgs) -> Result<(), Failure> {
-    use millrace_client::ErrorCode::TopicAlreadyExists;
-
     let connected = client.connect().await?;
     let (name, dry_run) = (new.name.clone(), new.validate_only);
     match connected.admin().create_topic(new).await {
         Ok(made) => say(
-            client,
+            client.output,
             format!(
                 "{} with {} partition{}",
                 done(dry_run, "created", &made.name),
@@ -316,8 +263,8 @@ async fn create(new: NewTopic, if_not_exists: bool, client: &ClientArgs) -> Resu
                 "created": !dry_run,
             }),
         ),
-        Err(error) if if_not_exists && is(&error, TopicAlreadyExists) => say(
-            client,
+        Err(error) if if_not_exists && is(&error, ErrorCode::TopicAlreadyExists) => say(
+            client.output,
             format!("'{name}' exists already"),
             json!({"topic": name, "created": false}),
         ),
@@ -341,17 +288,15 @@ fn confirm(question: &str) -> Result<(), Failure> {
 }
 
 async fn delete(topic: &str, if_exists: bool, client: &ClientArgs) -> Result<(), Failure> {
-    use millrace_client::ErrorCode::UnknownTopicOrPartition;
-
     let connected = client.connect().await?;
     match connected.admin().delete_topic(topic).await {
         Ok(()) => say(
-            client,
+            client.output,
             format!("deleted '{topic}'"),
             json!({"topic": topic, "deleted": true}),
         ),
-        Err(error) if if_exists && is(&error, UnknownTopicOrPartition) => say(
-            client,
+        Err(error) if if_exists && is(&error, ErrorCode::UnknownTopicOrPartition) => say(
+            client.output,
             format!("there is no topic '{topic}'"),
             json!({"topic": topic, "deleted": false}),
         ),
@@ -436,7 +381,7 @@ fn description(topic: &DescribeTopicResponse) -> String {
 }
 
 fn description_json(topic: &DescribeTopicResponse) -> Value {
-    let partition = |found: &millrace_client::messages::PartitionDescription| {
+    let partition = |found: &PartitionDescription| {
         json!({
             "partition": found.partition,
             "leader_node": found.leader_node,
@@ -450,156 +395,11 @@ fn description_json(topic: &DescribeTopicResponse) -> Value {
             }),
         })
     };
-    let config = |entry: &millrace_client::messages::ConfigEntry| json!({"name": entry.name, "value": entry.value, "is_set": entry.is_set});
+    let config = |entry: &ConfigEntry| json!({"name": entry.name, "value": entry.value, "is_set": entry.is_set});
     json!({
         "topic": topic.name,
         "topic_id": topic.topic_id,
         "partitions": topic.partitions.iter().map(partition).collect::<Vec<_>>(),
         "configs": topic.configs.iter().map(config).collect::<Vec<_>>(),
     })
-}
-
-pub(super) fn records(command: RecordsCommand) -> Result<(), Failure> {
-    let RecordsCommand::Delete(arguments) = command;
-    block_on(delete_records(arguments))
-}
-
-async fn delete_records(arguments: DeleteArgs) -> Result<(), Failure> {
-    let DeleteArgs {
-        topic,
-        partition,
-        before,
-        all: _,
-        client,
-    } = arguments;
-    let connected = client.connect().await?;
-    let admin = connected.admin();
-    let partitions = match partition {
-        Some(partition) => vec![partition],
-        None => match admin.describe_topic(&topic).await {
-            Ok(found) => found
-                .partitions
-                .iter()
-                .map(|found| found.partition)
-                .collect(),
-            Err(error) => return Err(explain(&connected, &topic, error).await),
-        },
-    };
-    let wanted: Vec<_> = partitions
-        .iter()
-        .map(|partition| (topic.as_str(), *partition, before))
-        .collect();
-    let results = match admin.delete_records(&wanted).await {
-        Ok(results) => results,
-        Err(error) => return Err(explain(&connected, &topic, error).await),
-    };
-    let mut failure = None;
-    for result in results {
-        let partition = result.partition;
-        match result.log_start {
-            Ok(start) => say(
-                &client,
-                format!("{topic}/{partition} begins at offset {start}"),
-                json!({"topic": topic, "partition": partition, "log_start": start}),
-            )?,
-            // The others are told first: their records are gone.
-            Err(error) => failure = Some((partition, error)),
-        }
-    }
-    match failure {
-        None => Ok(()),
-        Some((partition, error)) => {
-            let failure = explain(&connected, &topic, error).await;
-            Err(failure.within(|| format!("{topic}/{partition}")))
-        }
-    }
-}
-
-pub(super) fn ping(client: ClientArgs) -> Result<(), Failure> {
-    block_on(async {
-        let connected = client.connect().await?;
-        let pong = connected.admin().ping().await?;
-        let broker = connected.broker();
-        let milliseconds = pong.round_trip.as_secs_f64() * 1000.0;
-        say(
-            &client,
-            format!(
-                "answered in {milliseconds:.3} ms: Millrace {}, node {}, {} shard{}, cluster {}",
-                broker.version,
-                broker.node_id,
-                broker.shard_count,
-                if broker.shard_count == 1 { "" } else { "s" },
-                broker.cluster_id
-            ),
-            json!({
-                "round_trip_us": u64::try_from(pong.round_trip.as_micros()).unwrap_or(u64::MAX),
-                "broker_time_ms": pong.broker_time_ms,
-                "version": broker.version,
-                "node_id": broker.node_id,
-                "boot_epoch": broker.boot_epoch,
-                "shard_count": broker.shard_count,
-                "cluster_id": broker.cluster_id,
-            }),
-        )
-    })
-}
-
-pub(super) fn stats(client: ClientArgs) -> Result<(), Failure> {
-    block_on(async {
-        let found = client.connect().await?.admin().stats().await?;
-        match client.output {
-            Output::Json => output::write_json(found.shards.iter().map(stats_json)),
-            Output::Table => output::write_all(stats_tables(&found.shards).as_bytes()),
-        }
-    })
-}
-
-fn stats_json(shard: &ShardStats) -> Value {
-    let counters: serde_json::Map<String, Value> = shard
-        .counters
-        .iter()
-        .map(|counter| (counter.name.clone(), counter.value.into()))
-        .collect();
-    let stages: Vec<Value> = shard
-        .stages
-        .iter()
-        .map(|stage| {
-            json!({
-                "stage": stage.stage, "count": stage.count, "p50_us": stage.p50_us,
-                "p99_us": stage.p99_us, "p999_us": stage.p999_us, "max_us": stage.max_us,
-            })
-        })
-        .collect();
-    json!({"shard": shard.shard, "counters": counters, "stages": stages})
-}
-
-fn stats_tables(shards: &[ShardStats]) -> String {
-    let mut counters = Table::new(["SHARD", "COUNTER", "VALUE"]);
-    let mut stages = Table::new([
-        "SHARD",
-        "STAGE",
-        "COUNT",
-        "P50 µs",
-        "P99 µs",
-        "P99.9 µs",
-        "MAX µs",
-    ]);
-    for shard in shards {
-        for counter in &shard.counters {
-            let value = counter.value.to_string();
-            counters.row([shard.shard.to_string(), counter.name.clone(), value]);
-        }
-        for stage in &shard.stages {
-            stages.row([
-                shard.shard.to_string(),
-                stage.stage.clone(),
-                stage.count.to_string(),
-                stage.p50_us.to_string(),
-                stage.p99_us.to_string(),
-                stage.p999_us.to_string(),
-                stage.max_us.to_string(),
-            ]);
-        }
-    }
-    format!("{}\n{}", counters.render(), stages.render())
 }
