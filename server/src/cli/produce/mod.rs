@@ -18,7 +18,7 @@ use clap::Args;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use jiff::SignedDuration;
 use memchr::memmem::Finder;
-use millrace_client::{Acks, ClientError, Compression, Delivery, Producer, ProducerConfig, Record};
+use millrace_client::{Acks, Client, ClientError, Compression, Delivery, Producer, ProducerConfig, Record};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -154,6 +154,7 @@ impl Source {
 
 async fn produce(arguments: ProduceArgs, source: Source) -> Result<(), Failure> {
     let client = arguments.client.connect().await?;
+    check_topic(&client, &arguments.topic).await?;
     let producer = client.producer(ProducerConfig {
         acks: arguments.acks,
         compression: arguments.compression,
@@ -220,6 +221,17 @@ async fn produce(arguments: ProduceArgs, source: Source) -> Result<(), Failure> 
             "the deliveries ended early ({summary})"
         ))),
     }
+}
+
+/// Refuses a topic that is not there before anyone types a line for it.
+async fn check_topic(client: &Client, topic: &str) -> Result<(), Failure> {
+    let found = client.admin().metadata(Some(&[topic])).await?;
+    for metadata in &found.topics {
+        if let Err(error) = ClientError::check(&metadata.status) {
+            return Err(explain(client, topic, error).await);
+        }
+    }
+    Ok(())
 }
 
 /// Why producing stopped before the end of the input.
