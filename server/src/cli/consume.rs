@@ -4,6 +4,7 @@
 //! following, the high watermark at that moment, where its reading ends. So the command ends even
 //! while others keep producing.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::time::Duration;
@@ -135,6 +136,10 @@ async fn consume(
     if let Err(error) = consumer.assign(&assignment).await {
         return Err(explain(client, topic, error).await);
     }
+    let ends: HashMap<u32, i64> = spans
+        .iter()
+        .filter_map(|span| Some((span.partition, span.end?)))
+        .collect();
     while !spans.is_empty() {
         let records = match consumer.poll(PATIENCE).await {
             Ok(records) => records,
@@ -145,10 +150,8 @@ async fn consume(
         }
         for record in &records {
             // A partition may be read past its end while others still have some way to go.
-            let wanted = spans.iter().any(|span| {
-                span.partition == record.partition && span.end.is_none_or(|end| record.offset < end)
-            });
-            if wanted && !printer.print(record)? {
+            let end = ends.get(&record.partition).copied().unwrap_or(i64::MAX);
+            if record.offset < end && !printer.print(record)? {
                 return Ok(());
             }
         }

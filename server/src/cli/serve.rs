@@ -89,7 +89,7 @@ impl SettingArgs {
         );
         let inputs = Inputs {
             file: self.config.clone(),
-            variables: Inputs::environment(),
+            variables: Inputs::environment()?,
             flags,
         };
         Ok(config::resolve(&inputs)?)

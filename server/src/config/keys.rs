@@ -175,10 +175,10 @@ configuration! {
             "How often retention is applied.";
     }
 
-    /// Memory for reads.
+    /// Recent batches in memory.
     section cache: Cache {
-        bytes: u64 as Bytes = "64MiB" in "1MiB" to "1TiB",
-            "Recent batches that one shard keeps in memory for consumers at the end of a partition.";
+        bytes: u64 as Bytes = "128MiB" in "1MiB" to "1TiB",
+            "Most bytes of batches that one shard keeps in memory for consumers at the end of a partition.";
     }
 
     /// Connections and their limits.

@@ -22,18 +22,20 @@ pub struct Inputs {
 
 impl Inputs {
     /// The process's `MILLRACE_…` variables.
-    #[must_use]
-    pub fn environment() -> Vec<(String, String)> {
-        std::env::vars_os()
-            .filter_map(|(name, value)| {
-                let name = name
-                    .into_string()
-                    .ok()
-                    .filter(|name| name.starts_with("MILLRACE_"))?;
-                // A value that is no text is no value of any key but a path, and is refused as such.
-                Some((name, value.to_string_lossy().into_owned()))
-            })
-            .collect()
+    pub fn environment() -> Result<Vec<(String, String)>, ConfigError> {
+        let mut variables = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            let Some(name) = name.to_str().filter(|name| name.starts_with("MILLRACE_")) else {
+                continue;
+            };
+            let Some(value) = value.to_str() else {
+                return Err(ConfigError::NotText {
+                    name: name.to_owned(),
+                });
+            };
+            variables.push((name.to_owned(), value.to_owned()));
+        }
+        Ok(variables)
     }
 }
 
@@ -121,6 +123,12 @@ pub enum ConfigError {
         name: String,
         /// What may have been meant.
         suggestion: String,
+    },
+    /// A variable's value is not UTF-8.
+    #[error("the value of the variable {name} is not UTF-8 text; set it in the file or by a flag")]
+    NotText {
+        /// The variable.
+        name: String,
     },
     /// A value is not what the key takes.
     #[error("{place}: `{key}` is `{text}`, {reason}")]

@@ -18,7 +18,9 @@ use clap::Args;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use jiff::SignedDuration;
 use memchr::memmem::Finder;
-use millrace_client::{Acks, Client, ClientError, Compression, Delivery, Producer, ProducerConfig, Record};
+use millrace_client::{
+    Acks, Client, ClientError, Compression, Delivery, Producer, ProducerConfig, Record,
+};
 use serde_json::json;
 use tokio::sync::mpsc;
 
