@@ -229,6 +229,10 @@ impl<E: Env> Segments<E> {
                 break;
             };
             for block in buffer.chunks_exact(BLOCK_BYTES) {
+                if stored.places.len() != stored.blocks as usize * PLACES_PER_BLOCK {
+                    stored.flaw = Some(Flaw::Impossible("a block follows one that is not full"));
+                    break;
+                }
                 match decode_places(
                     block,
                     identity,
@@ -349,19 +353,52 @@ impl<E: Env> Segments<E> {
         view: &View,
     ) -> Result<ActiveIndex, SegmentError> {
         let mut stored = self.read_stored(view.base, None).await?;
+        let found = stored.places.len();
         let safe = stored
             .places
             .partition_point(|place| place.position < view.end);
         stored.places.truncate(safe);
+        let mut kept = safe;
+        if safe < found || stored.complete || stored.flaw.is_some() {
+            // An earlier run got further than the journal knows, or a block was lost. What is not
+            // good now must not be taken for good once the safe end has passed it.
+            let full = (safe / PLACES_PER_BLOCK) as u32;
+            let blocks = if stored.complete {
+                full.min(stored.blocks - 1)
+            } else {
+                full
+            };
+            self.cut_index(view.base, blocks).await?;
+            kept = blocks as usize * PLACES_PER_BLOCK;
+        }
         let (index, fault) = self.scan(view, stored.places).await?;
         if let Some(fault) = fault {
             tracing::error!(path = %view.path.display(), ?fault, "a segment is damaged; its index ends there");
         }
         Ok(ActiveIndex::from_places(
             index.tail,
-            safe,
+            kept,
             index.max_timestamp,
         ))
+    }
+
+    /// Cuts an index to so many blocks, durably.
+    async fn cut_index(&self, base: Offset, blocks: u32) -> Result<(), SegmentError> {
+        let (path, key) = (self.index_path(base), (self.partition, base));
+        let file = match self
+            .files
+            .file(key, Purpose::WriteIndex, &path, false)
+            .await
+        {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(SegmentError::io("open", &path, error)),
+        };
+        let cut = file.set_len(u64::from(blocks) * BLOCK_BYTES as u64).await;
+        cut.map_err(|error| self.write_failed("cut", &path, error))?;
+        file.sync()
+            .await
+            .map_err(|error| self.sync_failed(&path, error))
     }
 
     /// Stores the places of the active segment that fill blocks, and now and then those that do not.

@@ -143,8 +143,29 @@ impl<E: Env> Segments<E> {
                 .is_ok()
     }
 
-    /// The base of the segment that holds `offset`, or would.
-    pub(super) fn base_at(&self, offset: Offset) -> Result<Offset, SegmentError> {
+    /// The base of the segment that holds `offset`, or would; the first one's if there is a gap
+    /// before that and `offset` lies in it.
+    pub(super) async fn base_for(&self, offset: Offset) -> Result<Offset, SegmentError> {
+        let first = match self.base_at(offset) {
+            Ok(base) => return Ok(base),
+            Err(first) => first,
+        };
+        let trimmed = SegmentError::Trimmed {
+            from: offset,
+            first,
+        };
+        if !self.is_stored(first) {
+            return Err(trimmed);
+        }
+        let begins_with_gap = |previous: Previous| previous.next_offset <= offset;
+        match self.view(first).await?.previous.is_none_or(begins_with_gap) {
+            true => Ok(first),
+            false => Err(trimmed),
+        }
+    }
+
+    /// The base of the last segment that begins at or before `offset`, or else where the first does.
+    fn base_at(&self, offset: Offset) -> Result<Offset, Offset> {
         let state = self.state.borrow();
         let active = (state.end.position > 0).then_some(state.end.segment_base);
         if let Some(active) = active.filter(|active| *active <= offset) {
@@ -161,10 +182,7 @@ impl<E: Env> Segments<E> {
                     .first()
                     .map(|complete| complete.base)
                     .or(active);
-                Err(SegmentError::Trimmed {
-                    from: offset,
-                    first: first.unwrap_or(state.end.next_offset),
-                })
+                Err(first.unwrap_or(state.end.next_offset))
             }
         }
     }
@@ -319,10 +337,8 @@ impl<E: Env> Segments<E> {
 
     /// The error for a segment that was removed while something was asked of it.
     fn gone(&self, base: Offset) -> SegmentError {
-        match self.base_at(base) {
-            Err(trimmed) => trimmed,
-            Ok(first) => SegmentError::Trimmed { from: base, first },
-        }
+        let first = self.base_at(base).unwrap_or_else(|first| first);
+        SegmentError::Trimmed { from: base, first }
     }
 
     /// The header block. It holds nothing that a reader needs to be sure of the entries, so that a

@@ -20,6 +20,8 @@ mod list;
 mod lru;
 mod read;
 mod search;
+#[cfg(test)]
+mod tests;
 mod walk;
 mod write;
 

@@ -91,7 +91,7 @@ impl<E: Env> Segments<E> {
         at: Offset,
         gathered: &mut Gathered,
     ) -> Result<Option<Offset>, SegmentError> {
-        let base = self.base_at(at)?;
+        let base = self.base_for(at).await?;
         let view = self.view(base).await?;
         if at >= view.next_offset {
             return self.cross_gap(&view, from, at).await;

@@ -58,7 +58,7 @@ impl<E: Env> Segments<E> {
         if from >= self.end().next_offset {
             return Ok(None);
         }
-        let base = self.base_at(from)?;
+        let base = self.base_for(from).await?;
         self.view(base).await.map(Some)
     }
 
