@@ -143,7 +143,8 @@ fn with_header(compression: Compression, last_offset_delta: u8, body: &[u8]) -> 
 /// Batches of one bare record; of some with keys and headers; of one that expands a good deal; and
 /// of one that expands too far.
 fn batches(compression: Compression) -> [(&'static str, Bytes); 4] {
-    let build = |records: &[(Option<&[u8]>, &[u8], &[Header])]| {
+    type Input<'a> = (Option<&'a [u8]>, &'a [u8], &'a [Header]);
+    let build = |records: &[Input<'_>]| {
         let mut builder = BatchBuilder::new(compression);
         for (n, (key, value, headers)) in records.iter().enumerate() {
             builder
