@@ -7,6 +7,12 @@
 //! `server/`.
 
 pub mod env;
+pub mod error;
+mod housekeeping;
 pub mod journal;
 pub mod local;
+pub mod log;
+pub mod metrics;
+mod recovery;
 pub mod segment;
+pub mod shard;

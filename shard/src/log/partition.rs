@@ -1,0 +1,571 @@
+//! One partition replica on its shard: append, read, watch, and the state that the journal's
+//! checkpoint and the segment writer work with.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use millrace_wire::batch::{BATCH_HEADER_BYTES, BatchHeader, set_base_offset, set_leader_epoch};
+use millrace_wire::ids::{LogIndex, Offset, PartitionId, Term, TopicName};
+
+use super::cache::{CachedBatch, Evict, PartitionCache};
+use super::flush::FlushState;
+use super::retention::RetentionState;
+use super::shared::{Shared, Token};
+use super::watch::{Registration, Watchers};
+use super::watermarks::{Marks, Watermarks};
+use super::{Appended, Durable, PartitionSettings, PartitionStatus, Read};
+use crate::env::Env;
+use crate::error::StorageError;
+use crate::journal::{Entry, PartitionCheckpoint, Sequence};
+use crate::local::{Event, oneshot};
+use crate::metrics::{Counter, Stage};
+use crate::segment::{SegmentEnd, SegmentError, Segments};
+
+/// A batch may keep this much more memory than its own length before it is copied out of the
+/// request that brought it.
+const SLACK_BYTES: usize = 4096;
+
+/// Where a partition is found by people: its topic's name, and its segments' directory.
+pub(crate) struct Place<E: Env> {
+    pub(crate) topic: TopicName,
+    pub(crate) segments: Segments<E>,
+}
+
+/// What recovery, or creation, knows of a partition.
+#[derive(Clone, Debug)]
+pub(crate) struct StartState {
+    pub(crate) log_start: Offset,
+    pub(crate) safe: SegmentEnd,
+    /// Batches that only the journal holds, in order, from `safe` on.
+    pub(crate) tail: Vec<CachedBatch>,
+    pub(crate) last_index: LogIndex,
+    pub(crate) last_term: Term,
+    /// Acknowledged records from here on are missing or unreadable.
+    pub(crate) damaged: Option<Offset>,
+}
+
+impl StartState {
+    /// A partition with nothing in it.
+    pub(crate) fn empty() -> StartState {
+        StartState {
+            log_start: Offset::ZERO,
+            safe: SegmentEnd::empty(Offset::ZERO, LogIndex(1), Term(0)),
+            tail: Vec::new(),
+            last_index: LogIndex(0),
+            last_term: Term(0),
+            damaged: None,
+        }
+    }
+
+    /// Where the whole part of the log ends.
+    pub(crate) fn end(&self) -> Offset {
+        let tail_end = self
+            .tail
+            .last()
+            .map_or(self.safe.next_offset, CachedBatch::next_offset);
+        tail_end.max(self.log_start)
+    }
+}
+
+/// One partition replica.
+pub struct Partition<E: Env> {
+    id: PartitionId,
+    pub(super) shared: Rc<Shared<E>>,
+    pub(super) place: OnceCell<Place<E>>,
+    settings: Cell<PartitionSettings>,
+    status: Cell<PartitionStatus>,
+    pub(super) marks: Marks,
+    /// The log start as the journal knows it; it becomes the watermark when it is durable there.
+    journaled_log_start: Cell<Offset>,
+    last_index: Cell<LogIndex>,
+    term: Cell<Term>,
+    /// The damage as the journal knows it.
+    journaled_damage: Cell<Option<Offset>>,
+    /// How far the segments are safe.
+    pub(super) safe: Cell<SegmentEnd>,
+    pub(super) cache: RefCell<PartitionCache>,
+    /// Cost of the pinned batches.
+    pub(super) pinned: Cell<u64>,
+    needed: Cell<Option<Sequence>>,
+    pub(super) flush: FlushState,
+    pub(super) retention: RetentionState,
+    watchers: Rc<Watchers>,
+    /// Notified when the partition is not written to in the background any more.
+    pub(super) quiet: Event,
+}
+
+impl<E: Env> Partition<E> {
+    pub(crate) fn new(
+        shared: Rc<Shared<E>>,
+        id: PartitionId,
+        settings: PartitionSettings,
+        mut start: StartState,
+    ) -> Rc<Partition<E>> {
+        let end = start.end();
+        if start
+            .tail
+            .last()
+            .is_some_and(|last| last.next_offset() < end)
+        {
+            // All of it lies below the log start, and the next batch would not follow it.
+            start.tail.clear();
+        }
+        let status = match start.damaged {
+            Some(from) => PartitionStatus::Damaged { from },
+            None => PartitionStatus::Serving,
+        };
+        let mut cache = PartitionCache::default();
+        let needed = start.tail.first().map(|batch| batch.sequence);
+        start.tail.into_iter().for_each(|batch| cache.push(batch));
+        let cost = cache.cost();
+        let partition = Rc::new(Partition {
+            id,
+            place: OnceCell::new(),
+            settings: Cell::new(settings),
+            status: Cell::new(status),
+            marks: Marks::new(Watermarks::settled(start.log_start, end)),
+            journaled_log_start: Cell::new(start.log_start),
+            last_index: Cell::new(start.last_index),
+            // On one node nobody is elected: the first leader stays, across restarts too.
+            term: Cell::new(start.last_term.max(Term(1))),
+            journaled_damage: Cell::new(start.damaged),
+            safe: Cell::new(start.safe),
+            cache: RefCell::new(cache),
+            pinned: Cell::new(cost),
+            needed: Cell::new(None),
+            flush: FlushState::default(),
+            retention: RetentionState::default(),
+            watchers: Rc::default(),
+            quiet: Event::new(),
+            shared,
+        });
+        partition.shared.grow_unwritten(cost);
+        partition.count_evictions(partition.shared.cache.grow(cost));
+        partition.set_needed(needed);
+        if cost > 0 {
+            partition.note_pending();
+        }
+        partition
+    }
+
+    /// Gives a recovered or new partition its name and its place. Again: nothing happens.
+    pub(crate) fn attach(&self, topic: &TopicName, directory: PathBuf) {
+        self.place.get_or_init(|| {
+            let (env, files) = (self.shared.env.clone(), Rc::clone(&self.shared.files));
+            let segments = Segments::new(env, directory, self.id, topic, self.safe.get(), files);
+            Place {
+                topic: topic.clone(),
+                segments,
+            }
+        });
+    }
+
+    /// The partition's identity.
+    #[must_use]
+    pub fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    /// Its topic's name, once it is attached.
+    #[must_use]
+    pub fn topic(&self) -> Option<&TopicName> {
+        self.place.get().map(|place| &place.topic)
+    }
+
+    /// How it is kept.
+    #[must_use]
+    pub fn settings(&self) -> PartitionSettings {
+        self.settings.get()
+    }
+
+    pub(crate) fn set_settings(&self, settings: PartitionSettings) {
+        self.settings.set(settings);
+        self.retention_changed();
+    }
+
+    /// Cost of what is not in segments yet.
+    pub(crate) fn pinned_bytes(&self) -> u64 {
+        self.pinned.get()
+    }
+
+    /// Waits until it is not being written to segments.
+    pub(crate) async fn until_quiet(&self) {
+        self.quiet.wait_until(|| !self.is_flushing()).await;
+    }
+
+    /// Whether it can be used.
+    #[must_use]
+    pub fn status(&self) -> PartitionStatus {
+        self.status.get()
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub fn watermarks(&self) -> Watermarks {
+        self.marks.get()
+    }
+
+    /// The leader's term, which clients know as the leader epoch.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.term.get()
+    }
+
+    pub(super) fn check_status(&self) -> Result<(), StorageError> {
+        match self.status.get() {
+            PartitionStatus::Serving => Ok(()),
+            PartitionStatus::Damaged { from } => Err(StorageError::Damaged {
+                partition: self.id,
+                from,
+            }),
+            PartitionStatus::Removed => Err(StorageError::Removed(self.id)),
+        }
+    }
+
+    /// Waits until a batch of `bytes` may be appended. Reserves nothing: append right afterwards,
+    /// without waiting in between.
+    pub async fn append_room(&self, bytes: usize) -> Result<(), StorageError> {
+        self.check_status()?;
+        self.shared.append_room(bytes).await
+    }
+
+    /// Appends one checked batch of `record_count` offsets: gives it its offset, index and term at
+    /// once (the order of calls is the order of offsets) and hands it to the journal. The records
+    /// are safe, and visible, when [`Appended::durable`] completes; if that is dropped they become
+    /// so all the same.
+    pub fn append(
+        self: &Rc<Self>,
+        batch: BytesMut,
+        record_count: u32,
+        max_timestamp: i64,
+    ) -> Result<Appended, StorageError> {
+        let appended = self.try_append(batch, record_count, max_timestamp);
+        if appended.is_err() {
+            self.shared.metrics.add(Counter::AppendsRefused, 1);
+        }
+        appended
+    }
+
+    fn try_append(
+        self: &Rc<Self>,
+        batch: BytesMut,
+        record_count: u32,
+        max_timestamp: i64,
+    ) -> Result<Appended, StorageError> {
+        self.check_status()?;
+        self.shared.check_space()?;
+        if batch.len() < BATCH_HEADER_BYTES || record_count == 0 {
+            let what = format!("{} bytes with {record_count} records", batch.len());
+            return Err(StorageError::InvalidBatch(what));
+        }
+        let journal = self.shared.journal()?;
+        let base_offset = self.marks.get().appended;
+        let (index, term) = (LogIndex(self.last_index.get().0 + 1), self.term.get());
+        let mut batch = tight(batch);
+        set_base_offset(&mut batch, base_offset);
+        set_leader_epoch(&mut batch, term);
+        let held_bytes = batch.capacity() as u64;
+        let batch = batch.freeze();
+
+        let (done, durable) = oneshot();
+        let next_offset = base_offset.advance(record_count);
+        let token = Token::Append {
+            partition: Rc::clone(self),
+            next_offset,
+            started: self.shared.env.now(),
+            done,
+        };
+        let entry = Entry::Append {
+            partition: self.id,
+            index,
+            term,
+            base_offset,
+            record_count,
+            batch: &batch,
+        };
+        // Copies into the group being gathered and runs nobody else's code, so that the watermarks
+        // below move before anyone can look.
+        let sequence = journal
+            .append(entry, token)
+            .map_err(|_| StorageError::ShuttingDown)?;
+
+        self.last_index.set(index);
+        self.marks.raise(|marks| marks.appended = next_offset);
+        let bytes = batch.len() as u64;
+        self.pin(CachedBatch {
+            base_offset,
+            record_count,
+            index,
+            term,
+            max_timestamp,
+            sequence,
+            held_bytes,
+            batch,
+        });
+        let metrics = &self.shared.metrics;
+        metrics.add(Counter::BatchesAppended, 1);
+        metrics.add(Counter::RecordsAppended, u64::from(record_count));
+        metrics.add(Counter::BytesAppended, bytes);
+        Ok(Appended {
+            base_offset,
+            durable: Durable(durable),
+        })
+    }
+
+    /// Keeps a batch in memory until it is in a segment.
+    fn pin(&self, batch: CachedBatch) {
+        let (cost, sequence) = (batch.cost(), batch.sequence);
+        self.cache.borrow_mut().push(batch);
+        self.pinned.set(self.pinned.get() + cost);
+        self.shared.grow_unwritten(cost);
+        if self.needed.get().is_none() {
+            self.set_needed(Some(sequence));
+        }
+        self.note_pending();
+        self.count_evictions(self.shared.cache.grow(cost));
+    }
+
+    /// Every batch before `end` is on this node's disk. On one node that is a quorum, and what is
+    /// committed may be seen.
+    pub(crate) fn became_durable(self: &Rc<Self>, end: Offset) {
+        self.marks.raise(|marks| marks.durable = end);
+        self.marks.raise(|marks| marks.committed = marks.durable);
+        self.marks.raise(|marks| marks.visible = marks.committed);
+        let woken = self.watchers.advanced(self.marks.get().visible);
+        self.shared.metrics.add(Counter::WatchersWoken, woken);
+        self.flush_if_due();
+    }
+
+    /// Reads whole batches from the one that holds `from` on, up to `max_bytes`, or one batch of any
+    /// size if `at_least_one`. Never beyond the high watermark; at it, the answer is empty.
+    pub async fn read(
+        &self,
+        from: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Read, StorageError> {
+        self.check_status()?;
+        // Taken before the batches: a watch registered earlier tells of all that comes later.
+        let watermarks = self.marks.get();
+        if from < watermarks.log_start || from > watermarks.visible {
+            return Err(self.out_of_range(from));
+        }
+        let batches = if from == watermarks.visible {
+            Vec::new()
+        } else {
+            self.read_batches(from, watermarks.visible, max_bytes, at_least_one)
+                .await?
+        };
+        let bytes = batches.iter().map(|batch| batch.len() as u64).sum();
+        self.shared.metrics.add(Counter::BytesRead, bytes);
+        Ok(Read {
+            batches,
+            watermarks,
+        })
+    }
+
+    async fn read_batches(
+        &self,
+        from: Offset,
+        end: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Vec<Bytes>, StorageError> {
+        if let Some(batches) = self.cache.borrow().read(from, end, max_bytes, at_least_one) {
+            self.shared.metrics.add(Counter::CacheHits, 1);
+            return Ok(batches);
+        }
+        self.shared.metrics.add(Counter::CacheMisses, 1);
+        let Some(place) = self.place.get() else {
+            return Err(StorageError::UnknownPartition(self.id));
+        };
+        let started = self.shared.env.now();
+        let mut batches = place
+            .segments
+            .read(from, max_bytes, at_least_one)
+            .await
+            .map_err(|error| self.read_failed(from, error))?;
+        self.shared
+            .metrics
+            .record(Stage::SegmentRead, self.shared.env.now().since(started));
+        // What became visible while the disk was busy belongs to the next read.
+        while batches
+            .last()
+            .is_some_and(|batch| next_offset(batch).is_none_or(|next| next > end))
+        {
+            batches.pop();
+        }
+        if batches.is_empty() && self.safe.get().next_offset <= from {
+            // Offsets may be missing where a loss was accepted: go on with what is in memory.
+            let cache = self.cache.borrow();
+            let start = cache.start().unwrap_or(end);
+            return Ok(cache
+                .read(start.max(from), end, max_bytes, at_least_one)
+                .unwrap_or_default());
+        }
+        Ok(batches)
+    }
+
+    pub(super) fn out_of_range(&self, offset: Offset) -> StorageError {
+        let Watermarks {
+            log_start, visible, ..
+        } = self.marks.get();
+        StorageError::OffsetOutOfRange {
+            partition: self.id,
+            offset,
+            log_start,
+            high_watermark: visible,
+        }
+    }
+
+    pub(super) fn read_failed(&self, from: Offset, error: SegmentError) -> StorageError {
+        if let Err(status) = self.check_status() {
+            return status;
+        }
+        match error {
+            SegmentError::Trimmed { .. } => self.out_of_range(from),
+            SegmentError::Damaged(damage) => {
+                self.shared.metrics.add(Counter::CorruptReads, 1);
+                StorageError::Corrupt {
+                    partition: self.id,
+                    offset: from,
+                    next_readable: damage.next_readable,
+                    detail: damage.to_string(),
+                }
+            }
+            other => StorageError::Segment(other),
+        }
+    }
+
+    /// Notifies `event` as soon as, and whenever, the high watermark is beyond `beyond`, and when
+    /// the partition's status changes. Register first, then read, then wait.
+    pub fn watch(&self, beyond: Offset, event: &Rc<Event>) -> Registration {
+        let registration = self.watchers.add(beyond, event);
+        if self.marks.get().visible > beyond || self.status.get() != PartitionStatus::Serving {
+            event.notify();
+        }
+        registration
+    }
+
+    /// Makes `before` the log start: records below it are gone for good when this completes. Their
+    /// segments are removed in the background.
+    pub async fn delete_records(self: &Rc<Self>, before: Offset) -> Result<Offset, StorageError> {
+        self.check_status()?;
+        let Watermarks { visible, .. } = self.marks.get();
+        if before > visible || before < Offset::ZERO {
+            return Err(self.out_of_range(before));
+        }
+        self.raise_log_start(before).await?;
+        self.trim_in_background();
+        Ok(self.marks.get().log_start)
+    }
+
+    /// Makes the log start durable, then lets readers see it.
+    pub(crate) async fn raise_log_start(&self, log_start: Offset) -> Result<(), StorageError> {
+        if log_start <= self.marks.get().log_start {
+            return Ok(());
+        }
+        let entry = Entry::LogStart {
+            partition: self.id,
+            log_start: log_start.max(self.journaled_log_start.get()),
+        };
+        let durable = self.shared.note(entry)?;
+        self.journaled_log_start
+            .set(log_start.max(self.journaled_log_start.get()));
+        durable.await.map_err(|_| StorageError::ShuttingDown)?;
+        self.marks
+            .raise(|marks| marks.log_start = marks.log_start.max(log_start));
+        Ok(())
+    }
+
+    /// Takes a damaged partition back into service with what is whole; returns where it ends now.
+    pub async fn accept_data_loss(&self) -> Result<Offset, StorageError> {
+        let end = self.marks.get().appended;
+        match self.status.get() {
+            PartitionStatus::Serving => return Ok(end),
+            PartitionStatus::Removed => return Err(StorageError::Removed(self.id)),
+            PartitionStatus::Damaged { .. } => {}
+        }
+        let durable = self.shared.note(Entry::LossAccepted {
+            partition: self.id,
+            log_end: end,
+        })?;
+        self.journaled_damage.set(None);
+        durable.await.map_err(|_| StorageError::ShuttingDown)?;
+        if self.status.get() != PartitionStatus::Removed {
+            tracing::warn!(partition = %self.id, end = %end, "the loss of acknowledged records was accepted");
+            self.status.set(PartitionStatus::Serving);
+            self.watchers.changed();
+        }
+        Ok(end)
+    }
+
+    /// Bytes stored: segments, and what is not in one yet.
+    pub async fn size_bytes(&self) -> Result<u64, StorageError> {
+        let unwritten = self.pinned.get();
+        let Some(place) = self.place.get() else {
+            return Ok(unwritten);
+        };
+        let summaries = place
+            .segments
+            .summaries()
+            .await
+            .map_err(StorageError::Segment)?;
+        Ok(unwritten + summaries.iter().map(|segment| segment.bytes).sum::<u64>())
+    }
+
+    /// The partition is gone: whoever waits is told, and its memory is given back.
+    pub(crate) fn mark_removed(&self) {
+        self.status.set(PartitionStatus::Removed);
+        let (all, pinned) = self.cache.borrow_mut().clear();
+        self.pinned.set(0);
+        self.shared.cache.shrink(all);
+        self.shared.shrink_unwritten(pinned);
+        self.set_needed(None);
+        self.watchers.changed();
+    }
+
+    pub(crate) fn set_needed(&self, needed: Option<Sequence>) {
+        self.shared.set_needed(self.id, &self.needed, needed);
+    }
+
+    pub(super) fn count_evictions(&self, evicted: u64) {
+        self.shared.metrics.add(Counter::CacheEvictions, evicted);
+    }
+
+    /// The partition as the journal should remember it: everything handed to the journal so far.
+    pub(crate) fn checkpoint(&self) -> PartitionCheckpoint {
+        PartitionCheckpoint {
+            partition: self.id,
+            log_start: self.journaled_log_start.get(),
+            safe: self.safe.get(),
+            log_end: self.marks.get().appended,
+            last_index: self.last_index.get(),
+            last_term: self.term.get(),
+            damaged: self.journaled_damage.get(),
+        }
+    }
+}
+
+impl<E: Env> Evict for Partition<E> {
+    fn evict_one(&self) -> Option<u64> {
+        self.cache.borrow_mut().evict_one()
+    }
+}
+
+/// The same batch in memory of its own if it keeps much more allocated than it is long.
+fn tight(batch: BytesMut) -> BytesMut {
+    if batch.capacity() > batch.len() * 2 + SLACK_BYTES {
+        BytesMut::from(&batch[..])
+    } else {
+        batch
+    }
+}
+
+fn next_offset(batch: &[u8]) -> Option<Offset> {
+    BatchHeader::parse(batch)
+        .ok()
+        .map(|header| header.next_offset())
+}

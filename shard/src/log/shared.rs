@@ -1,0 +1,254 @@
+//! What all partitions of a shard share: the journal, the memory budgets, the state of the disk,
+//! and which partitions still need the journal.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use millrace_wire::ids::{Offset, PartitionId};
+
+use super::cache::CacheBudget;
+use super::flush::FlushQueue;
+use super::interim::Journal;
+use super::partition::Partition;
+use crate::env::{Env, Instant};
+use crate::error::StorageError;
+use crate::journal::{Entry, Sequence};
+use crate::local::{Event, OneshotReceiver, OneshotSender, oneshot};
+use crate::metrics::{Counter, Metrics, Stage};
+use crate::segment::FileCache;
+use crate::shard::ShardConfig;
+
+/// What the journal gives back when an entry is durable.
+pub(crate) enum Token<E: Env> {
+    /// A batch: the watermarks move and the producer is answered.
+    Append {
+        partition: Rc<Partition<E>>,
+        next_offset: Offset,
+        started: Instant,
+        done: OneshotSender<()>,
+    },
+    /// Anything else that somebody waits for.
+    Control(OneshotSender<()>),
+    /// How far segments are safe: the journal may forget what lies before.
+    SegmentSafe {
+        partition: Rc<Partition<E>>,
+        needed: Option<Sequence>,
+    },
+}
+
+/// Why producing is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LowSpace {
+    pub(crate) available: u64,
+    pub(crate) reserve: u64,
+}
+
+/// One shard's common state. Partitions hold it; it holds no partition except through the journal,
+/// which [`Shared::disconnect`] lets go of, so that nothing lives on in a circle.
+pub(crate) struct Shared<E: Env> {
+    pub(crate) env: E,
+    pub(crate) config: ShardConfig,
+    pub(crate) metrics: Rc<Metrics>,
+    pub(crate) cache: CacheBudget,
+    pub(crate) files: Rc<FileCache<E>>,
+    pub(crate) flush: FlushQueue<E>,
+    journal: RefCell<Option<Rc<Journal<E, Token<E>>>>>,
+    /// Cost of the batches that are not in segments yet.
+    unwritten: Cell<u64>,
+    /// Notified when `unwritten` shrinks, space comes back or the shard closes.
+    room: Event,
+    low_space: Cell<Option<LowSpace>>,
+    /// The first journal group that each partition still needs.
+    needed: RefCell<BTreeSet<(Sequence, PartitionId)>>,
+}
+
+impl<E: Env> Shared<E> {
+    pub(crate) fn new(env: E, config: ShardConfig, metrics: Rc<Metrics>) -> Rc<Shared<E>> {
+        Rc::new(Shared {
+            cache: CacheBudget::new(config.cache_bytes),
+            files: FileCache::new(env.clone(), config.open_files_max),
+            flush: FlushQueue::new(),
+            env,
+            config,
+            metrics,
+            journal: RefCell::default(),
+            unwritten: Cell::new(0),
+            room: Event::new(),
+            low_space: Cell::new(None),
+            needed: RefCell::default(),
+        })
+    }
+
+    pub(crate) fn connect(&self, journal: Rc<Journal<E, Token<E>>>) {
+        *self.journal.borrow_mut() = Some(journal);
+    }
+
+    /// No append from now on; whoever waits for room is told.
+    pub(crate) fn disconnect(&self) -> Option<Rc<Journal<E, Token<E>>>> {
+        let journal = self.journal.borrow_mut().take();
+        self.room.notify();
+        journal
+    }
+
+    pub(crate) fn journal(&self) -> Result<Rc<Journal<E, Token<E>>>, StorageError> {
+        self.journal
+            .borrow()
+            .clone()
+            .ok_or(StorageError::ShuttingDown)
+    }
+
+    /// Puts an entry other than a batch into the journal; the receiver completes when it is durable.
+    pub(crate) fn note(&self, entry: Entry<'_>) -> Result<OneshotReceiver<()>, StorageError> {
+        let (done, durable) = oneshot();
+        let journal = self.journal()?;
+        journal
+            .append(entry, Token::Control(done))
+            .map_err(|_| StorageError::ShuttingDown)?;
+        Ok(durable)
+    }
+
+    /// Moves the first journal group that a partition needs. `held` is the partition's own note of
+    /// what stands here.
+    pub(crate) fn set_needed(
+        &self,
+        id: PartitionId,
+        held: &Cell<Option<Sequence>>,
+        now: Option<Sequence>,
+    ) {
+        let before = held.replace(now);
+        if before == now {
+            return;
+        }
+        let mut needed = self.needed.borrow_mut();
+        if let Some(before) = before {
+            needed.remove(&(before, id));
+        }
+        if let Some(now) = now {
+            needed.insert((now, id));
+        }
+    }
+
+    /// The oldest journal group that any partition needs.
+    pub(crate) fn oldest_needed(&self) -> Option<Sequence> {
+        self.needed.borrow().first().map(|(sequence, _)| *sequence)
+    }
+
+    /// Partitions that need a journal group below `sequence`, the neediest first.
+    pub(crate) fn needing_below(&self, sequence: Sequence) -> Vec<PartitionId> {
+        let needed = self.needed.borrow();
+        needed
+            .iter()
+            .take_while(|(first, _)| *first < sequence)
+            .map(|(_, id)| *id)
+            .collect()
+    }
+
+    /// Every partition that has something in the journal only.
+    pub(crate) fn needing(&self) -> Vec<PartitionId> {
+        self.needed.borrow().iter().map(|(_, id)| *id).collect()
+    }
+
+    pub(crate) fn unwritten(&self) -> u64 {
+        self.unwritten.get()
+    }
+
+    pub(crate) fn grow_unwritten(&self, cost: u64) {
+        self.unwritten.set(self.unwritten.get() + cost);
+    }
+
+    pub(crate) fn shrink_unwritten(&self, cost: u64) {
+        if cost > 0 {
+            self.unwritten.set(
+                self.unwritten
+                    .get()
+                    .checked_sub(cost)
+                    .expect("what is written was unwritten"),
+            );
+            self.room.notify();
+        }
+    }
+
+    /// Whether the segment writer should write more than what is due by itself.
+    pub(crate) fn is_under_pressure(&self) -> bool {
+        self.unwritten.get() > self.config.unwritten_bytes / 4 * 3
+    }
+
+    pub(crate) fn low_space(&self) -> Option<LowSpace> {
+        self.low_space.get()
+    }
+
+    pub(crate) fn set_low_space(&self, low: Option<LowSpace>) {
+        self.low_space.set(low);
+        self.room.notify();
+    }
+
+    /// Whether a batch would be refused for a reason of the shard's.
+    pub(crate) fn check_space(&self) -> Result<(), StorageError> {
+        match self.low_space.get() {
+            Some(LowSpace { available, reserve }) => {
+                Err(StorageError::DiskReserve { available, reserve })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until a batch of `bytes` may be appended: there is room among the batches that are not
+    /// in segments yet, and in the journal. Reserves nothing; append right afterwards, without
+    /// waiting in between. A batch larger than the whole budget goes when nothing else is there.
+    pub(crate) async fn append_room(&self, bytes: usize) -> Result<(), StorageError> {
+        let limit = self.config.unwritten_bytes;
+        let mut delayed = false;
+        loop {
+            let listener = self.room.listen();
+            let journal = self.journal()?;
+            self.check_space()?;
+            let unwritten = self.unwritten.get();
+            if unwritten == 0 || unwritten + bytes as u64 <= limit {
+                journal.room(bytes).await;
+                // Waiting for the journal may have let others in.
+                let unwritten = self.unwritten.get();
+                if unwritten == 0 || unwritten + bytes as u64 <= limit {
+                    return self.check_space();
+                }
+                continue;
+            }
+            if !std::mem::replace(&mut delayed, true) {
+                self.metrics.add(Counter::AppendsDelayed, 1);
+            }
+            self.flush.pressure();
+            listener.await;
+        }
+    }
+}
+
+/// Takes what has become durable from the journal, in order, until the journal has closed.
+pub(crate) async fn drive<E: Env>(shared: Rc<Shared<E>>, journal: Rc<Journal<E, Token<E>>>) {
+    while let Some(tokens) = journal.next_durable().await {
+        let now = shared.env.now();
+        for token in tokens {
+            match token {
+                Token::Append {
+                    partition,
+                    next_offset,
+                    started,
+                    done,
+                } => {
+                    partition.became_durable(next_offset);
+                    shared
+                        .metrics
+                        .record(Stage::JournalWait, now.since(started));
+                    // Nobody waits where the producer asked for no answer.
+                    let _ = done.send(());
+                }
+                Token::Control(done) => {
+                    let _ = done.send(());
+                }
+                Token::SegmentSafe { partition, needed } => {
+                    partition.set_needed(needed);
+                    journal.note_safe();
+                }
+            }
+        }
+    }
+}

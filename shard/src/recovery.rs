@@ -1,0 +1,314 @@
+//! From what a journal gives back to the partitions' states: which batches are in the journal only,
+//! where each log ends, and whether all that was acknowledged is there.
+//!
+//! A pure function of the journal's answer: it reads no file. Each partition is judged by itself.
+//! Its batches must follow each other from the end of its segments to the furthest end that
+//! anything readable claims. Where they do not, or where an unreadable group may have held more of
+//! it and nothing later proves that it did not, the partition is damaged from that offset on: it
+//! says so and waits for an operator, rather than take the offsets a second time.
+
+use std::collections::BTreeMap;
+
+use millrace_wire::batch::BatchHeader;
+use millrace_wire::ids::{LogIndex, Offset, PartitionId, ShardId, Term};
+
+use crate::journal::{
+    DamagedGroup, LostEntry, OwnedEntry, PartitionCheckpoint, RecoveredItem, Recovery, Sequence,
+};
+use crate::log::{CachedBatch, StartState};
+
+/// What a shard begins with.
+pub(crate) struct Rebuilt {
+    /// Every partition of the journal.
+    pub(crate) partitions: BTreeMap<PartitionId, StartState>,
+    /// A group was lost of which nothing is known: it may have held partitions that nothing else
+    /// names.
+    pub(crate) partitions_may_be_missing: bool,
+}
+
+/// Takes the partitions out of what a journal gave back, and tells the log what was damaged.
+pub(crate) fn rebuild(shard: ShardId, recovery: &mut Recovery) -> Rebuilt {
+    let mut replay = Replay::new(
+        std::mem::take(&mut recovery.checkpoint),
+        recovery.checkpoint_through,
+    );
+    if let Some(torn) = recovery.torn {
+        let dropped = torn.whole_groups_dropped;
+        tracing::info!(%shard, first = %torn.sequence, dropped, "the journal's unacknowledged end was cut off");
+    }
+    for item in std::mem::take(&mut recovery.items) {
+        match item {
+            RecoveredItem::Entry(sequence, entry) => replay.apply(sequence, entry),
+            RecoveredItem::Damaged(group) => {
+                tracing::error!(
+                    %shard, first = %group.sequence, last = %group.last, lost = ?group.lost,
+                    "the journal holds acknowledged data that cannot be read"
+                );
+                replay.damage(&group);
+            }
+        }
+    }
+    let rebuilt = replay.finish();
+    for (id, start) in &rebuilt.partitions {
+        if let Some(from) = start.damaged {
+            tracing::error!(
+                %shard, partition = %id, %from, log_start = %start.log_start,
+                "acknowledged records of this partition are damaged: it is out of service until it is repaired"
+            );
+        }
+    }
+    rebuilt
+}
+
+/// One partition while the journal is gone through.
+struct Replayed {
+    state: StartState,
+    /// Where the contiguous part ends.
+    end: Offset,
+    /// The furthest end that anything claims.
+    claimed: Offset,
+    /// A group was lost that may have held more of it, and nothing since has proved otherwise.
+    suspect: bool,
+}
+
+impl Replayed {
+    fn of(checkpoint: PartitionCheckpoint) -> Replayed {
+        let state = StartState {
+            log_start: checkpoint.log_start,
+            safe: checkpoint.safe,
+            tail: Vec::new(),
+            last_index: LogIndex(checkpoint.safe.next_index.0.saturating_sub(1)),
+            last_term: checkpoint.safe.term,
+            damaged: checkpoint.damaged,
+        };
+        let end = state.safe.next_offset;
+        let mut replayed = Replayed {
+            state,
+            end,
+            claimed: checkpoint.log_end,
+            suspect: false,
+        };
+        if end >= checkpoint.log_end {
+            // With every batch in segments, what came last is known from the checkpoint alone.
+            replayed.state.last_index = checkpoint.last_index.max(replayed.state.last_index);
+            replayed.state.last_term = checkpoint.last_term.max(replayed.state.last_term);
+        }
+        replayed
+    }
+
+    fn append(&mut self, batch: CachedBatch) {
+        let next = batch.next_offset();
+        self.claimed = self.claimed.max(next);
+        let only_deleted_missing =
+            self.end < batch.base_offset && batch.base_offset <= self.state.log_start;
+        if only_deleted_missing {
+            self.state.tail.clear();
+        } else if batch.base_offset != self.end {
+            // Either in segments already, or after a gap: the claim alone counts then.
+            return;
+        }
+        self.end = next;
+        self.suspect = false;
+        self.state.last_index = batch.index;
+        self.state.last_term = batch.term;
+        self.state.tail.push(batch);
+    }
+
+    fn became_safe(&mut self, safe: crate::segment::SegmentEnd) {
+        if safe.next_offset < self.state.safe.next_offset {
+            return;
+        }
+        self.state.safe = safe;
+        self.state
+            .tail
+            .retain(|batch| batch.next_offset() > safe.next_offset);
+        if self.end < safe.next_offset {
+            self.end = safe.next_offset;
+            self.state.last_index = LogIndex(safe.next_index.0.saturating_sub(1));
+            self.state.last_term = safe.term;
+        }
+        self.claimed = self.claimed.max(safe.next_offset);
+    }
+
+    fn accept_loss(&mut self, log_end: Offset, is_in_checkpoint: bool) {
+        let kept = self
+            .state
+            .tail
+            .partition_point(|batch| batch.next_offset() <= log_end);
+        self.state.tail.truncate(kept);
+        self.end = log_end.max(self.state.safe.next_offset);
+        if let Some(last) = self.state.tail.last() {
+            (self.state.last_index, self.state.last_term) = (last.index, last.term);
+        }
+        if !is_in_checkpoint {
+            self.claimed = self.end;
+            self.suspect = false;
+            self.state.damaged = None;
+        }
+    }
+
+    fn finish(mut self) -> StartState {
+        // What is missing below the log start is missed by nobody.
+        let missing = self.end < self.claimed && self.claimed > self.state.log_start;
+        if missing || self.suspect {
+            let from = self.end.max(self.state.log_start);
+            self.state.damaged = Some(self.state.damaged.map_or(from, |known| known.min(from)));
+        }
+        self.state
+    }
+}
+
+/// Goes through the journal's items in order.
+struct Replay {
+    partitions: BTreeMap<PartitionId, Replayed>,
+    checkpoint_through: Sequence,
+    partitions_may_be_missing: bool,
+}
+
+impl Replay {
+    fn new(checkpoint: Vec<PartitionCheckpoint>, checkpoint_through: Sequence) -> Replay {
+        let partitions = checkpoint
+            .into_iter()
+            .map(|state| (state.partition, Replayed::of(state)))
+            .collect();
+        Replay {
+            partitions,
+            checkpoint_through,
+            partitions_may_be_missing: false,
+        }
+    }
+
+    fn apply(&mut self, sequence: Sequence, entry: OwnedEntry) {
+        let is_in_checkpoint = sequence <= self.checkpoint_through;
+        let id = entry.partition();
+        let Some(partition) = self.find_or_make(id, is_in_checkpoint, &entry) else {
+            return;
+        };
+        match entry {
+            OwnedEntry::Append {
+                index,
+                term,
+                base_offset,
+                record_count,
+                batch,
+                ..
+            } => {
+                let max_timestamp =
+                    BatchHeader::parse(&batch).map_or(-1, |header| header.max_timestamp);
+                let held_bytes = batch.len() as u64;
+                partition.append(CachedBatch {
+                    base_offset,
+                    record_count,
+                    index,
+                    term,
+                    max_timestamp,
+                    sequence,
+                    held_bytes,
+                    batch,
+                });
+            }
+            OwnedEntry::PartitionRemoved { .. } if !is_in_checkpoint => {
+                self.partitions.remove(&id);
+            }
+            OwnedEntry::LogStart { log_start, .. } => {
+                partition.state.log_start = partition.state.log_start.max(log_start);
+            }
+            OwnedEntry::SegmentSafe { safe, .. } => partition.became_safe(safe),
+            OwnedEntry::LossAccepted { log_end, .. } => {
+                partition.accept_loss(log_end, is_in_checkpoint)
+            }
+            OwnedEntry::Checkpoint(state) => {
+                partition.state.log_start = partition.state.log_start.max(state.log_start);
+                partition.became_safe(state.safe);
+                partition.claimed = partition.claimed.max(state.log_end);
+                partition.state.damaged = partition.state.damaged.or(state.damaged);
+            }
+            OwnedEntry::PartitionCreated(_) | OwnedEntry::PartitionRemoved { .. } => {}
+        }
+    }
+
+    /// The partition of an entry. One that the checkpoint does not know was removed before it, or
+    /// begins here.
+    fn find_or_make(
+        &mut self,
+        id: PartitionId,
+        is_in_checkpoint: bool,
+        entry: &OwnedEntry,
+    ) -> Option<&mut Replayed> {
+        if !is_in_checkpoint {
+            match entry {
+                OwnedEntry::PartitionCreated(state) => {
+                    self.partitions.insert(id, Replayed::of(*state));
+                }
+                OwnedEntry::Checkpoint(state) => {
+                    self.partitions
+                        .entry(id)
+                        .or_insert_with(|| Replayed::of(*state));
+                }
+                // Its creation was in a group that cannot be read. Unless it is whole from its very
+                // first batch on, the claim of this one will show that something is missing.
+                OwnedEntry::Append { .. } => {
+                    self.partitions
+                        .entry(id)
+                        .or_insert_with(|| Replayed::of(nothing(id)));
+                }
+                _ => {}
+            }
+        }
+        self.partitions.get_mut(&id)
+    }
+
+    fn damage(&mut self, group: &DamagedGroup) {
+        // What the checkpoint includes is judged by the ends it gives.
+        if group.last <= self.checkpoint_through {
+            return;
+        }
+        match &group.lost {
+            Some(lost) => lost.iter().for_each(|entry| self.lose(*entry)),
+            None => {
+                self.partitions_may_be_missing = true;
+                self.partitions
+                    .values_mut()
+                    .for_each(|partition| partition.suspect = true);
+            }
+        }
+    }
+
+    fn lose(&mut self, entry: LostEntry) {
+        let partition = self
+            .partitions
+            .entry(entry.partition)
+            .or_insert_with(|| Replayed::of(nothing(entry.partition)));
+        partition.claimed = partition.claimed.max(entry.log_end);
+        // Not a batch: what changed is unknown until something later settles it.
+        partition.suspect |= entry.index == LogIndex(0);
+    }
+
+    fn finish(self) -> Rebuilt {
+        let partitions = self
+            .partitions
+            .into_iter()
+            .map(|(id, replayed)| (id, replayed.finish()))
+            .collect();
+        Rebuilt {
+            partitions,
+            partitions_may_be_missing: self.partitions_may_be_missing,
+        }
+    }
+}
+
+/// A partition of which nothing is known but that it exists.
+fn nothing(partition: PartitionId) -> PartitionCheckpoint {
+    let StartState {
+        log_start, safe, ..
+    } = StartState::empty();
+    PartitionCheckpoint {
+        partition,
+        log_start,
+        safe,
+        log_end: Offset::ZERO,
+        last_index: LogIndex(0),
+        last_term: Term(0),
+        damaged: None,
+    }
+}
