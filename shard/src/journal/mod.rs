@@ -19,11 +19,26 @@
 mod config;
 pub mod entry;
 pub mod format;
+mod group;
+mod handle;
+mod metrics;
+pub mod planted;
+mod read;
 mod recovered;
+mod recovery;
+mod replay;
+mod ring;
+pub mod scan;
+mod walk;
+mod writer;
 
 pub use config::{JournalConfig, JournalError};
 pub use entry::{Entry, LostEntry, OwnedEntry, PartitionCheckpoint};
+pub use handle::Journal;
+pub use metrics::JournalMetrics;
 pub use recovered::{DamagedGroup, RecoveredItem, Recovery, Torn};
+pub use recovery::recover;
+pub use writer::JournalClosed;
 
 pub use crate::segment::SegmentEnd;
 

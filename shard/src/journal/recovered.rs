@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::entry::{LostEntry, OwnedEntry, PartitionCheckpoint};
+use super::format::FileNumber;
 use super::{JournalConfig, Sequence};
 
 /// What an earlier run left in a journal.
@@ -67,11 +68,13 @@ pub struct Torn {
 pub(super) struct Resume {
     pub config: JournalConfig,
     pub next_epoch: u64,
-    pub next_file: u64,
+    pub next_file: FileNumber,
     /// Files that hold what the next checkpoint may need, oldest first.
     pub live: Vec<LiveFile>,
     /// Files that may be used.
     pub free: Vec<FreeFile>,
+    /// Files in which nothing can be read. They are kept, under another name, for who wants to look.
+    pub set_aside: Vec<PathBuf>,
     /// The lowest number that no file has in its name.
     pub next_slot: u32,
 }
@@ -80,7 +83,7 @@ pub(super) struct Resume {
 #[derive(Clone, Debug)]
 pub(super) struct LiveFile {
     pub path: PathBuf,
-    pub file: u64,
+    pub file: FileNumber,
     pub first_sequence: Sequence,
     pub len: u64,
 }
