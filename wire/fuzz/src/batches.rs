@@ -18,8 +18,14 @@ pub(crate) const ZSTD: Compression = Compression::Zstd;
 /// What a batch may expand to here.
 const MAX_UNCOMPRESSED_BYTES: usize = 256 * 1024;
 
-/// What a decoder keeps for itself: two LZ4 blocks of 4 MiB and its window are the most.
-const DECODER_BYTES: usize = 13 << 20;
+/// What a decoder keeps for itself: for LZ4, two blocks of 4 MiB and a window are the most.
+fn decoder_bytes(compression: Compression) -> usize {
+    if compression == LZ4 {
+        13 << 20
+    } else {
+        512 * 1024
+    }
+}
 
 /// A list of records grows by doubling; a header takes at least two bytes and becomes a struct.
 const HELD_FOR_EACH_BYTE: usize = 80;
@@ -85,12 +91,12 @@ fn codec(compression: Compression, bytes: &[u8]) {
     };
     let mut batch = with_header(compression, *count, body);
     let validated = bounded(
-        DECODER_BYTES + 4 * MAX_UNCOMPRESSED_BYTES + bytes.len(),
+        decoder_bytes(compression) + 4 * MAX_UNCOMPRESSED_BYTES + bytes.len(),
         || validate_produced(&mut batch, &LIMITS),
     );
     let batch = Bytes::from(batch);
     let records = bounded(
-        DECODER_BYTES + HELD_FOR_EACH_BYTE * MAX_UNCOMPRESSED_BYTES,
+        decoder_bytes(compression) + HELD_FOR_EACH_BYTE * MAX_UNCOMPRESSED_BYTES,
         || Records::decode(&batch, MAX_UNCOMPRESSED_BYTES)?.collect::<Result<Vec<_>, BatchError>>(),
     );
     let Ok(header) = validated else { return };
@@ -160,7 +166,7 @@ fn batches(compression: Compression) -> [(&'static str, Bytes); 4] {
             value: None,
         },
     ];
-    let zeros = vec![0; 4 * MAX_UNCOMPRESSED_BYTES];
+    let zeros = vec![0; 16 * MAX_UNCOMPRESSED_BYTES];
     [
         ("bare", build(&[(None, b"", &[])])),
         (
@@ -187,7 +193,7 @@ pub(crate) fn codec_seeds(compression: Compression) -> Vec<Seed> {
         )
     };
     // A large seed that is not compressed is of no use.
-    let small = |seed: &Seed| seed.1.len() < 16 * 1024;
+    let small = |seed: &Seed| seed.1.len() < 20 * 1024;
     batches(compression)
         .into_iter()
         .map(seed)
