@@ -8,11 +8,13 @@
 
 pub mod env;
 pub mod error;
-mod housekeeping;
 pub mod journal;
 pub mod local;
 pub mod log;
 pub mod metrics;
-mod recovery;
+pub mod runtime;
 pub mod segment;
 pub mod shard;
+
+mod housekeeping;
+mod recovery;

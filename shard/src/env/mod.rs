@@ -6,7 +6,11 @@
 //! Runs on a shard's own thread; nothing here is `Send`. No method blocks: slow file operations
 //! (create, rename, remove, list) run off the shard in production.
 
+pub mod glommio;
 pub mod simulated;
+
+#[cfg(test)]
+mod conformance;
 
 use std::future::Future;
 use std::io;
@@ -161,7 +165,7 @@ pub trait Env: Clone + 'static {
     /// the caller must not acknowledge anything afterwards.
     fn fatal(&self, why: &str);
 
-    /// Zeroed aligned memory of `len` bytes, a multiple of [`BLOCK_BYTES`].
+    /// Zeroed aligned memory of `len` bytes, a multiple of [`BLOCK_BYTES`] and not 0.
     fn allocate(&self, len: usize) -> <Self::File as File>::Buffer;
     /// Opens a file.
     fn open(

@@ -159,7 +159,7 @@ impl Env for SimulatedEnv {
 
     fn allocate(&self, len: usize) -> Box<[u8]> {
         assert!(
-            len.is_multiple_of(BLOCK_BYTES),
+            len > 0 && len.is_multiple_of(BLOCK_BYTES),
             "{len} bytes are not whole blocks"
         );
         vec![0; len].into_boxed_slice()

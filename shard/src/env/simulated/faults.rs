@@ -3,6 +3,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::content::Fate;
+use super::draw::{Decision, Draw, combine};
+
 /// How a simulated disk behaves. The default never fails and is never full, but forgets what was
 /// not synced when its node loses power, as every disk may.
 #[derive(Clone, Debug)]
@@ -61,6 +64,30 @@ impl DiskFaults {
         DiskFaults {
             slow: 0.02,
             ..DiskFaults::default()
+        }
+    }
+}
+
+/// How a set of blocks fares that were written and not made durable. Sometimes all share a fate,
+/// sometimes each has its own, down to the sector.
+pub(super) fn fate_of_blocks(seed: u64, entity: u64, counter: u64) -> impl Fn(u64) -> Fate {
+    let style = Draw::new(seed, Decision::Fate, entity, counter).below(5);
+    move |block| {
+        let draw = |part| Draw::new(seed, Decision::Sector, combine(entity, block), part);
+        match style {
+            0 => Fate::Lost,
+            1 => Fate::Kept,
+            // Torn between blocks.
+            2 => match draw(0).chance(0.5) {
+                true => Fate::Kept,
+                false => Fate::Lost,
+            },
+            // Torn within blocks, too.
+            _ => match draw(0).below(4) {
+                0 => Fate::Lost,
+                1 => Fate::Kept,
+                _ => Fate::Torn(std::array::from_fn(|sector| draw(1 + sector as u64).0)),
+            },
         }
     }
 }

@@ -38,6 +38,7 @@ mod executor;
 mod faults;
 mod file;
 mod names;
+mod paths;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,191 @@
+//! Starting a shard: one thread pinned to one CPU, one glommio executor, the settings that were
+//! measured to be right.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
+use millrace_wire::ids::ShardId;
+
+use super::affinity::{Cpu, free_io_workers};
+use super::pulse::Pulse;
+use super::supervise::supervise;
+use crate::env::OnPanic;
+use crate::env::glommio::GlommioEnv;
+
+/// How an executor runs. The default is what production uses.
+#[derive(Clone, Debug)]
+pub struct ExecutorSettings {
+    /// How long a task may run before others of its shard get their turn. Latency on a busy shard
+    /// is about twice this; far below 1 ms costs throughput and provokes stalls.
+    pub preempt_timer: Duration,
+    /// How long an idle shard spins before it parks. Only for shards that own whole cores.
+    pub spin_before_park: Duration,
+    /// Memory for I/O buffers, which the rings register.
+    pub io_memory_bytes: usize,
+    /// Entries of each ring's submission queue.
+    pub ring_depth: usize,
+    /// Threads for what would block the shard: names, directories, lengths.
+    pub blocking_threads: usize,
+}
+
+impl Default for ExecutorSettings {
+    fn default() -> Self {
+        ExecutorSettings {
+            preempt_timer: Duration::from_millis(1),
+            spin_before_park: Duration::ZERO,
+            io_memory_bytes: 10 << 20,
+            ring_depth: 512,
+            blocking_threads: 2,
+        }
+    }
+}
+
+/// Which shard, and where.
+#[derive(Clone, Debug)]
+pub struct ShardPlace {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its CPU.
+    pub cpu: Cpu,
+    /// The CPUs that the process may use: on those but its own the kernel's workers for its I/O run.
+    pub allowed_cpus: Vec<Cpu>,
+    /// A directory that exists, on the file system of its files.
+    pub directory: PathBuf,
+}
+
+/// Why a shard did not start, or how it ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardError {
+    /// The executor could not be made.
+    #[error("shard {shard}: its executor did not start: {reason}")]
+    Executor {
+        /// The shard.
+        shard: ShardId,
+        /// What glommio said.
+        reason: String,
+    },
+    /// The data directory could not be used.
+    #[error(
+        "shard {shard}: the directory {directory} cannot be written and read with O_DIRECT: {source}"
+    )]
+    Directory {
+        /// The shard.
+        shard: ShardId,
+        /// The directory.
+        directory: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// A shard's thread.
+pub struct ShardThread<T: Send + 'static> {
+    shard: ShardId,
+    pulse: Arc<Pulse>,
+    handle: ExecutorJoinHandle<Result<T, ShardError>>,
+}
+
+impl<T: Send + 'static> ShardThread<T> {
+    /// Starts a shard: `main` makes its main task, on its thread. A panic of that stops the process.
+    pub fn start<F: Future<Output = T> + 'static>(
+        place: ShardPlace,
+        settings: &ExecutorSettings,
+        main: impl FnOnce(GlommioEnv) -> F + Send + 'static,
+    ) -> Result<ShardThread<T>, ShardError> {
+        let shard = place.shard;
+        let pulse = Arc::new(Pulse::new(shard));
+        let mut builder = LocalExecutorBuilder::new(Placement::Fixed(place.cpu))
+            .name("shard")
+            .preempt_timer(settings.preempt_timer)
+            .io_memory(settings.io_memory_bytes)
+            .ring_depth(settings.ring_depth)
+            .blocking_thread_pool_placement(PoolPlacement::Unbound(settings.blocking_threads));
+        if !settings.spin_before_park.is_zero() {
+            builder = builder.spin_before_park(settings.spin_before_park);
+        }
+        let shard_pulse = Arc::clone(&pulse);
+        let handle = builder
+            .spawn(move || run(place, shard_pulse, main))
+            .map_err(|error| ShardError::Executor {
+                shard,
+                reason: error.to_string(),
+            })?;
+        Ok(ShardThread {
+            shard,
+            pulse,
+            handle,
+        })
+    }
+
+    /// The shard's pulse, for the watchdog and for metrics.
+    #[must_use]
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
+    }
+
+    /// Waits for its end. Blocks the calling thread, which is not a shard's.
+    pub fn join(self) -> Result<T, ShardError> {
+        let shard = self.shard;
+        let ended = self.handle.join();
+        ended.map_err(|error| ShardError::Executor {
+            shard,
+            reason: error.to_string(),
+        })?
+    }
+}
+
+async fn run<T: Send + 'static, F: Future<Output = T> + 'static>(
+    place: ShardPlace,
+    pulse: Arc<Pulse>,
+    main: impl FnOnce(GlommioEnv) -> F + Send + 'static,
+) -> Result<T, ShardError> {
+    if let Err(error) = free_io_workers(place.cpu, &place.allowed_cpus) {
+        tracing::warn!(
+            shard = place.shard.0, %error,
+            "the kernel's I/O workers stay on the shard's CPU (io_uring register_iowq_aff); syncs may be slow"
+        );
+    }
+    offer_kick(&pulse);
+    let ShardPlace {
+        shard, directory, ..
+    } = place;
+    let env = GlommioEnv::start(Arc::clone(&pulse), &directory)
+        .await
+        .map_err(|source| ShardError::Directory {
+            shard,
+            directory,
+            source,
+        });
+    let result = match env {
+        Ok(env) => {
+            let whole = supervise(
+                Arc::clone(&pulse),
+                "shard",
+                OnPanic::StopProcess,
+                async move { main(env).await },
+            );
+            Ok(whole.await.expect("a panic of this task stops the process"))
+        }
+        Err(error) => Err(error),
+    };
+    // The waker must not outlive the executor.
+    pulse.set_kick(None);
+    result
+}
+
+/// Starts the task whose waker the watchdog uses: a raw one of the executor's.
+fn offer_kick(pulse: &Arc<Pulse>) {
+    let mut pulse = Some(Arc::clone(pulse));
+    glommio::spawn_local(poll_fn(move |context| {
+        if let Some(pulse) = pulse.take() {
+            pulse.set_kick(Some(context.waker().clone()));
+        }
+        Poll::<()>::Pending
+    }))
+    .detach();
+}
