@@ -96,7 +96,9 @@ async fn reading_and_writing<E: Env>(env: &E, root: &Path) {
         assert!(env.allocate(2 * BLOCK_BYTES).iter().all(|byte| *byte == 0));
         file.write_at(filled(env, 2, 1), 0).await.unwrap();
         file.write_at(filled(env, 1, 2), 3 * BLOCK).await.unwrap();
-        file.write_at(filled(env, 1, 3), BLOCK).await.unwrap();
+        let mut shortened = filled(env, 5, 3);
+        <E::File as File>::shorten(&mut shortened, BLOCK_BYTES);
+        file.write_at(shortened, BLOCK).await.unwrap();
         file.sync().await.unwrap();
         assert_eq!(file.len().await.unwrap(), 4 * BLOCK);
         assert_eq!(

@@ -348,6 +348,11 @@ impl File for GlommioFile {
     type Buffer = GlommioBuffer;
     type ReadBuffer = ReadResult;
 
+    fn shorten(buffer: &mut GlommioBuffer, len: usize) {
+        assert!(len.is_multiple_of(BLOCK_BYTES));
+        buffer.0.trim_to_size(len);
+    }
+
     async fn write_at(&self, buffer: GlommioBuffer, position: u64) -> io::Result<()> {
         check_aligned(position)?;
         let len = buffer.0.len();
