@@ -481,3 +481,28 @@ pub(crate) fn response_seeds(format: Format) -> Vec<Seed> {
     };
     responses().into_iter().map(seed).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The worst that protobuf can do: lists of as many empty elements as fit, of the largest type.
+    #[test]
+    fn empty_elements_hold_what_the_limits_say() {
+        let elements = |kind: u16, field: u8, count: usize| {
+            let body: Vec<u8> = [field << 3 | 2, 0].repeat(count);
+            with_header(kind, &body)
+        };
+        // Right after the list has doubled.
+        let count = (1 << 18) + 1;
+        let bytes = elements(Kind::CreateTopic as u16, 3, count);
+        let payload = BytesMut::from(&bytes[..]);
+        let (request, _) = bounded(60 * bytes.len(), || decode_request(PROTOBUF, payload)).unwrap();
+        assert!(matches!(request, Request::CreateTopic(topic) if topic.configs.len() == count));
+
+        let bytes = elements(Kind::DescribeTopic as u16 | RESPONSE_BIT, 5, count);
+        let limit = HELD_FOR_EACH_BYTE * bytes.len();
+        let decoded = bounded(limit, || decode_response(PROTOBUF, Bytes::from(bytes)));
+        assert!(decoded.is_ok());
+    }
+}
