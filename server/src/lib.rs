@@ -3,5 +3,6 @@
 
 pub mod cli;
 pub mod config;
+pub mod controller;
 pub mod logging;
 pub mod topic_config;

@@ -1,0 +1,13 @@
+//! The controller: which topics exist, with how many partitions and what configuration. [`state`]
+//! decides and is pure; [`record`] is how a decision is written down; [`driver`] makes it durable in
+//! the internal partition `__controller`/0 on shard 0, applies it and tells every shard. It never
+//! touches a record of a user's topic: each shard makes and removes its own partitions when it
+//! hears of a change.
+//!
+//! Commands are taken one after the other. The answer to one is given when every shard has done its
+//! part, so that a topic which was created can be used at once on every connection, and the name of
+//! one which was deleted can be used again at once.
+
+// DRIVER
+pub mod record;
+pub mod state;
