@@ -8,6 +8,18 @@
 //! part, so that a topic which was created can be used at once on every connection, and the name of
 //! one which was deleted can be used again at once.
 
-// DRIVER
+pub mod driver;
 pub mod record;
 pub mod state;
+
+use millrace_wire::ids::{PartitionId, PartitionIndex, TopicId};
+
+/// The internal topic's name.
+pub const CONTROLLER_TOPIC: &str = "__controller";
+
+/// The partition that holds the controller's log. Its topic id is fixed, since it must be found
+/// before any topic is known; it is owned by shard 0 whatever their number.
+pub const CONTROLLER_PARTITION: PartitionId = PartitionId {
+    topic: TopicId(1),
+    partition: PartitionIndex(0),
+};

@@ -1,0 +1,105 @@
+//! Binding the address once for every shard, before any of them runs.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Why the address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Someone else listens there.
+    #[error(
+        "{0} is in use by another process; stop it, or choose another address with --bind HOST:PORT"
+    )]
+    InUse(SocketAddr),
+    /// The process may not.
+    #[error("no permission to listen on {0}; ports below 1024 need it, choose another with --bind")]
+    Denied(SocketAddr),
+    /// No interface has this address.
+    #[error("no interface of this machine has the address of {0}; choose another with --bind")]
+    NotOurs(SocketAddr),
+    /// Something else.
+    #[error("cannot listen on {address}: {source}")]
+    Other {
+        /// Where.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// One bound socket for each shard, all on the same address; the address, with the port that was
+/// chosen if it was 0. They do not listen yet, so clients are refused until the broker is ready.
+pub fn bind(address: SocketAddr, shards: u16) -> Result<(SocketAddr, Vec<Socket>), BindError> {
+    let fail = |error: io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => BindError::InUse(address),
+        io::ErrorKind::PermissionDenied => BindError::Denied(address),
+        io::ErrorKind::AddrNotAvailable => BindError::NotOurs(address),
+        _ => BindError::Other {
+            address,
+            source: error,
+        },
+    };
+    // Sockets that share a port do not notice another process that shares it too, so a socket that
+    // does not share is bound first, to see whether the address is free.
+    let probe = socket(address, false).map_err(fail)?;
+    let local = probe
+        .local_addr()
+        .map_err(fail)?
+        .as_socket()
+        .unwrap_or(address);
+    drop(probe);
+    let sockets = (0..shards)
+        .map(|_| socket(local, true))
+        .collect::<io::Result<_>>();
+    Ok((local, sockets.map_err(fail)?))
+}
+
+fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // Connections of the last run that linger in the kernel do not count as use.
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        // `[::]` serves IPv4 as well, whatever the system's default is.
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_others_listen_on_is_refused_even_if_they_would_share_it() {
+        let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let (address, sockets) = bind(any, 2).expect("a free port");
+        assert_ne!(address.port(), 0);
+        sockets[0].listen(1).expect("bound");
+        let error = bind(address, 2).expect_err("in use");
+        assert!(
+            error.to_string().contains("in use by another process"),
+            "{error}"
+        );
+        drop(sockets);
+        bind(address, 1).expect("free again");
+    }
+
+    #[test]
+    fn an_address_that_is_not_ours_is_told() {
+        let foreign: SocketAddr = "192.0.2.1:0".parse().expect("an address");
+        let error = bind(foreign, 1)
+            .expect_err("a documentation address")
+            .to_string();
+        assert!(error.contains("192.0.2.1:0"), "{error}");
+    }
+}

@@ -1,0 +1,368 @@
+//! One connection, from its first byte to its last: greeted, perhaps handed to another shard, then
+//! read frame by frame by this task while a second one sends what is answered.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::{Either, select};
+use millrace_shard::env::{Env, OnPanic, Queue};
+use millrace_shard::metrics::Stage;
+use millrace_wire::error::WireError;
+use millrace_wire::frame::{FRAME_HEADER_BYTES, FrameHeader};
+use millrace_wire::ids::ShardId;
+
+use super::accept::{Inside, Listener};
+use super::greet::{Turned, answerable, frame_error, greet};
+use super::socket::{ReadHalf, WriteHalf, split};
+use crate::broker::count;
+use crate::native::handoff::MovedConnection;
+use crate::native::handshake::{self, Greeting, Wanted};
+use crate::native::outbox::{Outbox, Outgoing};
+use crate::native::session::{Held, Session};
+
+/// After an answer that ends the connection, how long the client's remaining bytes are thrown away:
+/// closing a socket that has unread bytes would destroy the answer on its way.
+const LINGER: Duration = Duration::from_millis(500);
+/// And how many of them.
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// How a connection comes to a shard.
+pub(super) enum Arrival {
+    /// It was accepted here.
+    New(OwnedFd),
+    /// Another shard accepted and greeted it.
+    Moved(MovedConnection),
+}
+
+/// One connection.
+pub(super) struct Connection<E: Env> {
+    listener: Rc<Listener<E>>,
+    peer: SocketAddr,
+    inside: Inside<E>,
+}
+
+/// How reading a frame ended.
+enum Frame {
+    /// Here it is.
+    Whole(FrameHeader, BytesMut, Held),
+    /// The client closed, between frames.
+    End,
+    /// The connection is being closed from this side.
+    Closing,
+    /// It cannot go on.
+    Broken(io::Error),
+    /// Its header is not one.
+    Refused(FrameHeader, WireError),
+}
+
+impl<E: Env> Connection<E> {
+    pub(super) fn new(
+        listener: Rc<Listener<E>>,
+        peer: SocketAddr,
+        inside: Inside<E>,
+    ) -> Connection<E> {
+        Connection {
+            listener,
+            peer,
+            inside,
+        }
+    }
+
+    /// Serves the connection to its end.
+    pub(super) async fn run(self, arrival: Arrival) {
+        match arrival {
+            Arrival::New(socket) => self.welcome(socket).await,
+            Arrival::Moved(moved) => match split(moved.socket) {
+                Ok((read, write)) => self.serve(read, write, &moved.greeting).await,
+                Err(error) => self.log_broken(&error),
+            },
+        }
+    }
+
+    /// Greets a new connection; then serves it here or hands it on.
+    async fn welcome(self, socket: OwnedFd) {
+        let (mut read, write) = match split(socket) {
+            Ok(halves) => halves,
+            Err(error) => return self.log_broken(&error),
+        };
+        let (greeting, wanted) = match self.greeted(&mut read).await {
+            Ok(greeted) => greeted,
+            Err(turned) => return self.turn_away(turned, read, write).await,
+        };
+        let to = self.wanted_shard(&wanted);
+        if to == self.listener.broker.shard_id {
+            return self.serve(read, write, &greeting).await;
+        }
+        drop(read);
+        let moved = MovedConnection {
+            socket: write.into_socket(),
+            peer: self.peer,
+            greeting,
+        };
+        let Connection {
+            listener,
+            peer,
+            inside,
+        } = self;
+        drop(inside);
+        if let Err(error) = listener.broker.move_connection(to, moved).await {
+            tracing::debug!(%peer, %error, "a connection could not be handed to its shard");
+        }
+    }
+
+    async fn greeted(&self, read: &mut ReadHalf) -> Result<(Greeting, Wanted), Turned> {
+        let settings = &self.listener.settings;
+        let timeout = settings.handshake_timeout;
+        let (_place, displaced) = self.listener.half_open(self.inside.number);
+        let displaced = displaced.listen();
+        let slow = || Turned::Silent(io::ErrorKind::TimedOut.into());
+        let in_time = {
+            let greet = greet(read, self.peer, settings.allow_anonymous_remote, timeout);
+            let late = pin!(self.listener.broker.env.sleep(timeout));
+            let too_long = pin!(select(late, displaced));
+            match select(pin!(greet), too_long).await {
+                Either::Left((greeted, _)) => Some(greeted),
+                Either::Right(_) => None,
+            }
+        };
+        in_time.unwrap_or_else(|| Err(slow()))
+    }
+
+    fn wanted_shard(&self, wanted: &Wanted) -> ShardId {
+        let broker = &self.listener.broker;
+        wanted.shard(
+            broker.shard_id,
+            broker.node.shard_count,
+            |topic, partition| {
+                let id = broker.topic(topic).ok()?.partition(partition).ok()?;
+                Some((id, broker.owner(id)))
+            },
+        )
+    }
+
+    async fn turn_away(self, turned: Turned, read: ReadHalf, mut write: WriteHalf) {
+        let broker = &self.listener.broker;
+        count(&broker.counters.refused_connections, 1);
+        let (gates, now, peer) = (&self.listener.gates, broker.env.now(), self.peer);
+        match turned {
+            Turned::Silent(error) => {
+                if let Some(held_back) = gates.slow.open(now) {
+                    let error = plain(&error);
+                    tracing::info!(%peer, error, held_back, "closed a connection that did not finish its handshake");
+                }
+            }
+            Turned::OtherProtocol(guess) => {
+                if let Some(held_back) = gates.refused.open(now) {
+                    tracing::warn!(%peer, held_back, "closed a connection: {guess}");
+                }
+            }
+            Turned::Away { header, error } => {
+                if let Some(held_back) = gates.refused.open(now) {
+                    tracing::warn!(%peer, held_back, "refused a connection: {}", error.message);
+                }
+                let limits = self.listener.settings.session;
+                let answer =
+                    handshake::refused(header, error, &broker.node, broker.shard_id, limits);
+                let sent = write.write_all(&mut VecDeque::from([answer]), LINGER).await;
+                if sent.is_ok() {
+                    linger(read, &write).await;
+                }
+            }
+        }
+    }
+
+    /// Answers the handshake and serves requests until the end.
+    async fn serve(self, mut read: ReadHalf, write: WriteHalf, greeting: &Greeting) {
+        let broker = &self.listener.broker;
+        let limits = self.listener.settings.session;
+        let (peer, client) = (self.peer, &greeting.client_id);
+        tracing::debug!(%peer, client, software = greeting.client_software, "a client connected");
+        let outbox = Rc::clone(&self.inside.outbox);
+        let hello = handshake::accepted(greeting, &broker.node, broker.shard_id, limits);
+        outbox.push(Outgoing {
+            pieces: vec![hello],
+            held: Vec::new(),
+        });
+        let sender = broker.env.spawn(
+            Queue::Requests,
+            "send",
+            OnPanic::EndTask,
+            send_all(Rc::clone(&self.listener), Rc::clone(&outbox), write),
+        );
+        let session = Session::new(Rc::clone(broker), Rc::clone(&outbox), limits);
+        let polite = self.serve_frames(&mut read, &session).await;
+        outbox.close();
+        // None if sending ended in a panic, which the spawn wrapper has logged.
+        if let Some(Some(write)) = sender.await
+            && polite
+        {
+            linger(read, &write).await;
+        }
+        tracing::debug!(%peer, client, "a client left");
+    }
+
+    /// Reads and handles frames. Returns whether the client is still owed an answer that it should
+    /// get to read.
+    async fn serve_frames(&self, read: &mut ReadHalf, session: &Rc<Session<E>>) -> bool {
+        let broker = &self.listener.broker;
+        loop {
+            match self.next_frame(read, session).await {
+                Frame::Whole(header, payload, held) => {
+                    if let ControlFlow::Break(()) = session.handle(header, payload, held).await {
+                        self.log_refused("a message that cannot be read");
+                        return true;
+                    }
+                }
+                Frame::End => return false,
+                Frame::Closing => return true,
+                Frame::Broken(error) => {
+                    self.log_broken(&error);
+                    return false;
+                }
+                Frame::Refused(header, error) => {
+                    count(&broker.counters.refused_connections, 1);
+                    self.log_refused(&error.message);
+                    session.end_with(header.correlation, header.format, error);
+                    return true;
+                }
+            }
+            broker.env.yield_now().await;
+        }
+    }
+
+    async fn next_frame(&self, read: &mut ReadHalf, session: &Session<E>) -> Frame {
+        let outbox = &self.inside.outbox;
+        let closing = pin!(outbox.closed());
+        match select(pin!(self.read_frame(read, session)), closing).await {
+            Either::Left((frame, _)) => frame,
+            Either::Right(_) => Frame::Closing,
+        }
+    }
+
+    async fn read_frame(&self, read: &mut ReadHalf, session: &Session<E>) -> Frame {
+        let settings = &self.listener.settings;
+        let env = &self.listener.broker.env;
+        let place = session.place().await;
+        let mut bytes = [0; FRAME_HEADER_BYTES];
+        // Between frames a client may be silent for as long as it likes; inside one it may not.
+        let begun = match read.read_some(&mut bytes, None).await {
+            Ok(0) => return Frame::End,
+            Ok(begun) => begun,
+            Err(error) => return Frame::Broken(error),
+        };
+        let started = env.now();
+        if let Err(error) = read
+            .read_exact(&mut bytes[begun..], Some(settings.frame_timeout))
+            .await
+        {
+            return Frame::Broken(error);
+        }
+        let header = match FrameHeader::parse(&bytes, settings.session.max_frame_bytes) {
+            Ok(header) => header,
+            Err(error) => return Frame::Refused(answerable(bytes), frame_error(error)),
+        };
+        let memory = self
+            .listener
+            .request_budget
+            .acquire(header.payload_bytes() as u64)
+            .await;
+        let mut payload = BytesMut::zeroed(header.payload_bytes());
+        if let Err(error) = read
+            .read_exact(&mut payload, Some(settings.frame_timeout))
+            .await
+        {
+            return Frame::Broken(error);
+        }
+        let took = env.now().since(started);
+        self.listener
+            .broker
+            .storage()
+            .metrics()
+            .record(Stage::Receive, took);
+        Frame::Whole(header, payload, Held { place, memory })
+    }
+
+    fn log_broken(&self, error: &io::Error) {
+        let gates = &self.listener.gates;
+        if let Some(held_back) = gates.broken.open(self.listener.broker.env.now()) {
+            let (peer, error) = (self.peer, plain(error));
+            tracing::info!(%peer, error, held_back, "a connection broke off");
+        }
+    }
+
+    fn log_refused(&self, why: &str) {
+        let gates = &self.listener.gates;
+        if let Some(held_back) = gates.refused.open(self.listener.broker.env.now()) {
+            tracing::warn!(peer = %self.peer, held_back, "closing a connection: {why}");
+        }
+    }
+}
+
+/// Sends responses until there are no more, and gives the socket back if it still works.
+async fn send_all<E: Env>(
+    listener: Rc<Listener<E>>,
+    outbox: Rc<Outbox>,
+    mut write: WriteHalf,
+) -> Option<WriteHalf> {
+    let stall = listener.settings.frame_timeout;
+    let env = &listener.broker.env;
+    while let Some(responses) = outbox.take_all().await {
+        let started = env.now();
+        // What the responses hold is given back when all of this round is with the kernel.
+        let (pieces, _held): (Vec<Vec<Bytes>>, Vec<_>) = responses
+            .into_iter()
+            .map(|outgoing| (outgoing.pieces, outgoing.held))
+            .unzip();
+        let mut pieces: VecDeque<Bytes> = pieces.into_iter().flatten().collect();
+        let aborted = pin!(outbox.aborted());
+        let sent = match select(pin!(write.write_all(&mut pieces, stall)), aborted).await {
+            Either::Left((sent, _)) => sent,
+            Either::Right(_) => return None,
+        };
+        if sent.is_err() {
+            outbox.abort();
+            return None;
+        }
+        let took = env.now().since(started);
+        listener
+            .broker
+            .storage()
+            .metrics()
+            .record(Stage::Send, took);
+    }
+    Some(write)
+}
+
+/// Says that nothing more will come, and lets the client read what was said before the socket goes.
+async fn linger(mut read: ReadHalf, write: &WriteHalf) {
+    write.finish();
+    let mut scrap = [0; 4096];
+    let mut bytes_left = LINGER_BYTES;
+    let end = std::time::Instant::now() + LINGER;
+    while bytes_left > 0 {
+        let time_left = end.saturating_duration_since(std::time::Instant::now());
+        if time_left.is_zero() {
+            return;
+        }
+        match read.read_some(&mut scrap, Some(time_left)).await {
+            Ok(0) | Err(_) => return,
+            Ok(read) => bytes_left = bytes_left.saturating_sub(read),
+        }
+    }
+}
+
+/// An error of the socket in words that say what the client did.
+fn plain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the client closed in the middle".to_owned(),
+        io::ErrorKind::TimedOut => "the client was too slow".to_owned(),
+        _ => error.to_string(),
+    }
+}

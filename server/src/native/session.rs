@@ -1,0 +1,217 @@
+//! One connection after its handshake, without its socket: frames go in, responses come out of the
+//! [`Outbox`]. Produce requests get their places in the order of arrival, before the next frame is
+//! looked at; everything else runs on its own and is answered when it is done.
+
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use millrace_shard::env::{Env, OnPanic, Queue};
+use millrace_shard::local::{Permit, Semaphore};
+use millrace_wire::error::{ErrorCode, WireError};
+use millrace_wire::frame::{Format, FrameHeader};
+use millrace_wire::native::messages::Status;
+use millrace_wire::native::{DecodeError, Kind, RequestPayload, Response, encode_response};
+
+use super::handshake::{SessionLimits, frame};
+use super::outbox::{Outbox, Outgoing};
+use crate::broker::{Broker, UnderWay, count};
+
+/// One connection's requests.
+pub struct Session<E: Env> {
+    pub(super) broker: Rc<Broker<E>>,
+    outbox: Rc<Outbox>,
+    in_flight: Semaphore,
+}
+
+/// What a request holds while it is under way.
+pub struct Held {
+    /// Its place among the connection's requests.
+    pub place: Permit,
+    /// The memory its frame takes.
+    pub memory: Permit,
+}
+
+/// Where and how a request is to be answered.
+#[derive(Clone, Copy)]
+pub(super) struct ReplyTo {
+    pub(super) format: Format,
+    pub(super) correlation: u32,
+}
+
+/// An answer: the message, its attachments, and the memory that these hold.
+pub(super) struct Answer {
+    pub(super) response: Response,
+    pub(super) attachments: Vec<Bytes>,
+    pub(super) memory: Option<Permit>,
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Answer {
+        Answer {
+            response,
+            attachments: Vec::new(),
+            memory: None,
+        }
+    }
+}
+
+impl<E: Env> Session<E> {
+    /// A session that answers into `outbox`.
+    pub fn new(broker: Rc<Broker<E>>, outbox: Rc<Outbox>, limits: SessionLimits) -> Rc<Session<E>> {
+        let in_flight = Semaphore::new(u64::from(limits.max_in_flight));
+        Rc::new(Session {
+            broker,
+            outbox,
+            in_flight,
+        })
+    }
+
+    /// Waits for a place among the connection's requests. The next frame is not read before.
+    pub async fn place(&self) -> Permit {
+        self.in_flight.acquire(1).await
+    }
+
+    /// Takes a frame. Returns when the next may be taken, or that there must not be one.
+    pub async fn handle(
+        self: &Rc<Self>,
+        header: FrameHeader,
+        payload: BytesMut,
+        held: Held,
+    ) -> ControlFlow<()> {
+        let under_way = self.broker.begin_request();
+        let to = ReplyTo {
+            format: header.format,
+            correlation: header.correlation,
+        };
+        let payload = match RequestPayload::split(header.format, payload) {
+            Ok(payload) => payload,
+            Err(error) => return self.refuse(to, error, held),
+        };
+        match payload.kind {
+            Kind::Handshake => {
+                let error = WireError::new(
+                    ErrorCode::HandshakeRequired,
+                    "a connection has one handshake, and this one had its own",
+                );
+                self.answer(to, Response::Error(error.into()).into(), held);
+                ControlFlow::Break(())
+            }
+            Kind::Produce => self.produce(to, payload, held, under_way).await,
+            Kind::Fetch => {
+                let query = match payload.fetch() {
+                    Ok(view) => self.fetch_query(&view),
+                    Err(error) => return self.refuse(to, error, held),
+                };
+                let session = Rc::clone(self);
+                // The request's own memory is free as soon as the query stands.
+                drop(payload);
+                let work = async move { session.fetch(query).await };
+                self.run(to, held, under_way, work);
+                ControlFlow::Continue(())
+            }
+            _ => {
+                let request = match payload.decode() {
+                    Ok(request) => request,
+                    Err(error) => return self.refuse(to, error, held),
+                };
+                let session = Rc::clone(self);
+                let work = async move { session.answer_request(request).await.into() };
+                self.run(to, held, under_way, work);
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    /// Tells the client that the connection ends, and why.
+    pub fn end_with(&self, correlation: u32, format: Format, error: WireError) {
+        let status = Response::Error(Status::from(error));
+        self.outbox.push(Outgoing {
+            pieces: vec![frame(format, correlation, &status)],
+            held: Vec::new(),
+        });
+        self.outbox.close();
+    }
+
+    /// Runs a request in a task of its own and sends its answer.
+    pub(super) fn run(
+        self: &Rc<Self>,
+        to: ReplyTo,
+        held: Held,
+        under_way: UnderWay<E>,
+        work: impl Future<Output = Answer> + 'static,
+    ) {
+        let session = Rc::clone(self);
+        let task = async move {
+            let mut alarm = Alarm {
+                session: &session,
+                armed: true,
+            };
+            let answer = work.await;
+            alarm.armed = false;
+            session.answer(to, answer, held);
+            drop(under_way);
+        };
+        drop(
+            self.broker
+                .env
+                .spawn(Queue::Requests, "request", OnPanic::EndTask, task),
+        );
+    }
+
+    pub(super) fn answer(&self, to: ReplyTo, answer: Answer, held: Held) {
+        let Held { place, memory } = held;
+        drop(memory);
+        let mut head = BytesMut::new();
+        let attached = answer.attachments.iter().map(Bytes::len).sum();
+        let encoded = encode_response(
+            to.format,
+            to.correlation,
+            &answer.response,
+            &mut head,
+            attached,
+        );
+        let mut pieces = Vec::with_capacity(1 + answer.attachments.len());
+        match encoded {
+            Ok(()) => {
+                pieces.push(head.freeze());
+                pieces.extend(answer.attachments);
+            }
+            Err(error) => {
+                let status = Status::failed(ErrorCode::InvalidRequest, error.to_string());
+                pieces.push(frame(to.format, to.correlation, &Response::Error(status)));
+            }
+        }
+        let held = std::iter::once(place).chain(answer.memory).collect();
+        self.outbox.push(Outgoing { pieces, held });
+    }
+
+    /// Answers a request that cannot be read. What it was is not known, but where it ends is, so
+    /// only a body that breaks its own rules costs the client its connection.
+    pub(super) fn refuse(&self, to: ReplyTo, error: DecodeError, held: Held) -> ControlFlow<()> {
+        let error = WireError::from(error);
+        let fatal = error.code == ErrorCode::MalformedFrame;
+        self.answer(to, Response::Error(error.into()).into(), held);
+        if fatal {
+            count(&self.broker.counters.refused_connections, 1);
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+/// Ends the connection if a request panics: its client would wait for ever.
+pub(super) struct Alarm<'a, E: Env> {
+    pub(super) session: &'a Session<E>,
+    pub(super) armed: bool,
+}
+
+impl<E: Env> Drop for Alarm<'_, E> {
+    fn drop(&mut self) {
+        if self.armed && std::thread::panicking() {
+            count(&self.session.broker.counters.panics, 1);
+            self.session.outbox.abort();
+        }
+    }
+}
