@@ -22,6 +22,10 @@ const READ_AHEAD_BYTES: usize = 8 << 20;
 pub(super) type SegmentKey = (PartitionId, Offset);
 pub(super) type ReadBuffer<E> = <<E as Env>::File as File>::ReadBuffer;
 
+type OpenFiles<E> = Lru<(SegmentKey, Purpose), Rc<<E as Env>::File>>;
+/// By segment and where they start.
+type ReadAheads<E> = Lru<(SegmentKey, u64), Rc<Ahead<E>>>;
+
 /// Which file of a segment, and for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Purpose {
@@ -78,9 +82,9 @@ pub(super) fn count(counter: &Cell<u64>, by: u64) {
 /// shard.
 pub struct FileCache<E: Env> {
     env: E,
-    open: RefCell<Lru<(SegmentKey, Purpose), Rc<E::File>>>,
+    open: RefCell<OpenFiles<E>>,
     indexes: RefCell<Lru<SegmentKey, Rc<LoadedIndex>>>,
-    ahead: RefCell<Lru<(SegmentKey, u64), Rc<Ahead<E>>>>,
+    ahead: RefCell<ReadAheads<E>>,
     /// What was done, for metrics.
     pub counters: SegmentCounters,
 }

@@ -238,7 +238,6 @@ impl<E: Env> Segments<E> {
     }
 
     /// Where an earlier read ended at `offset`, and what was read beyond.
-    #[expect(clippy::type_complexity, reason = "used once, right here")]
     fn cursor(&self, base: Offset, offset: Offset) -> Option<(u64, Option<Rc<Ahead<E>>>)> {
         let state = self.state.borrow();
         let found = state

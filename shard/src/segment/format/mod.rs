@@ -62,41 +62,29 @@
 //!   next place in the index: a damaged header costs at most one interval.
 
 use crc32fast::Hasher;
-use millrace_wire::batch;
 use millrace_wire::ids::{LogIndex, Offset, PartitionId, Term};
 
 use crate::env::BLOCK_BYTES;
+
+mod entry;
+mod places;
+
+pub use entry::{
+    BATCH_MAX_BYTES, BATCH_MIN_BYTES, BATCH_PREFIX_BYTES, ENTRY_HEADER_BYTES, EntryHeader,
+    PARSE_BYTES, Parsed, encode_pad, pad_bytes, parse_entry,
+};
+pub use places::{IndexBlock, PLACES_PER_BLOCK, Place, decode_places, encode_places};
 
 /// The version of the format written, and the newest one read.
 pub const VERSION: u16 = 1;
 /// Where the first entry of a segment begins.
 pub const FIRST_ENTRY: u64 = BLOCK_BYTES as u64;
-/// Bytes of an entry before its batch.
-pub const ENTRY_HEADER_BYTES: usize = 44;
-/// How much of a batch the entry's own CRC covers: all that lies before what the batch's CRC does.
-pub const BATCH_PREFIX_BYTES: usize = 21;
-/// The least bytes a batch has: its header.
-pub const BATCH_MIN_BYTES: usize = 61;
-/// The most bytes a batch has; a longer length is damage, whatever its CRC says.
-pub const BATCH_MAX_BYTES: u32 = 128 << 20;
-/// Places in one index block.
-pub const PLACES_PER_BLOCK: usize = 170;
 /// Stands for the largest timestamp of nothing.
 pub const NO_TIMESTAMP: i64 = i64::MIN;
 
 const HEADER_MAGIC: [u8; 8] = *b"MLR-SEGM";
 const SEAL_MAGIC: [u8; 8] = *b"MLR-SEAL";
-const INDEX_MAGIC: [u8; 4] = *b"MLRI";
-const ENTRY_MAGIC: [u8; 2] = *b"Me";
-const KIND_BATCH: u8 = 1;
-const KIND_PAD: u8 = 2;
 const CRC_AT: usize = BLOCK_BYTES - 4;
-const ENTRY_CRC_AT: usize = ENTRY_HEADER_BYTES - 4;
-const PLACES_AT: usize = 12;
-const PLACE_BYTES: usize = 24;
-/// Set in the count of an index's last block.
-const LAST_BLOCK: u16 = 1 << 15;
-const _: () = assert!(PLACES_AT + PLACES_PER_BLOCK * PLACE_BYTES == CRC_AT);
 
 /// What is wrong with some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -346,281 +334,39 @@ impl Seal {
     }
 }
 
-// --- entries -------------------------------------------------------------------------------------
+#[cfg(test)]
+mod tests {
+    use millrace_wire::ids::{PartitionIndex, TopicId};
 
-/// What stands before a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntryHeader {
-    /// Bytes of the batch.
-    pub length: u32,
-    /// The batch's place in the Raft log.
-    pub index: LogIndex,
-    /// Its first offset.
-    pub base_offset: Offset,
-    /// The largest timestamp in it.
-    pub max_timestamp: i64,
-    /// The term it was appended in.
-    pub term: Term,
-    /// How many offsets it takes.
-    pub record_count: u32,
-}
+    use super::*;
 
-impl EntryHeader {
-    /// One past the batch's last offset.
-    #[must_use]
-    pub fn next_offset(&self) -> Offset {
-        self.base_offset.advance(self.record_count)
-    }
-
-    /// Bytes of the entry, header and batch.
-    #[must_use]
-    pub fn entry_bytes(&self) -> u64 {
-        ENTRY_HEADER_BYTES as u64 + u64::from(self.length)
-    }
-
-    /// Verifies the batch that stands after this header.
-    pub fn check_batch(&self, batch: &[u8]) -> Result<(), Flaw> {
-        let limits = batch::Limits {
-            max_batch_bytes: BATCH_MAX_BYTES as usize,
+    #[test]
+    fn a_newer_version_is_told_from_damage() {
+        let partition = PartitionId {
+            topic: TopicId(1),
+            partition: PartitionIndex(2),
         };
-        let parsed = batch::verify(batch, limits).map_err(|_| Flaw::Batch)?;
-        if parsed.base_offset != self.base_offset {
-            return Err(Flaw::Impossible(
-                "the batch has another offset than its entry",
-            ));
-        }
-        Ok(())
-    }
-
-    /// The header's bytes for an entry at `position` whose batch begins with `batch`.
-    #[must_use]
-    pub fn encode(
-        &self,
-        identity: Identity,
-        position: u64,
-        batch: &[u8],
-    ) -> [u8; ENTRY_HEADER_BYTES] {
-        let mut bytes = [0; ENTRY_HEADER_BYTES];
-        Put {
-            block: &mut bytes,
-            at: 0,
-        }
-        .bytes(&ENTRY_MAGIC)
-        .bytes(&[KIND_BATCH, 0])
-        .bytes(&self.length.to_le_bytes())
-        .bytes(&self.index.0.to_le_bytes())
-        .bytes(&self.base_offset.0.to_le_bytes())
-        .bytes(&self.max_timestamp.to_le_bytes())
-        .bytes(&self.term.0.to_le_bytes())
-        .bytes(&self.record_count.to_le_bytes());
-        let sum = entry_sum(
-            identity,
-            position,
-            &bytes,
-            &batch[..batch.len().min(BATCH_PREFIX_BYTES)],
+        let header = FileHeader {
+            partition,
+            base: Offset(3),
+            created_ms: 4,
+            previous: None,
+        };
+        let mut block = vec![0; BLOCK_BYTES];
+        header.encode(&mut block);
+        block[HEADER_MAGIC.len()] = 9;
+        let damaged = FileHeader::decode(&block, partition, Offset(3));
+        assert_eq!(damaged, Err(Flaw::Checksum));
+        seal_block(&mut block, Identity::of(partition, Offset(3)));
+        assert_eq!(
+            FileHeader::decode(&block, partition, Offset(3)),
+            Err(Flaw::Newer(9))
         );
-        bytes[ENTRY_CRC_AT..].copy_from_slice(&sum.to_le_bytes());
-        bytes
+        block[HEADER_MAGIC.len()] = 0;
+        seal_block(&mut block, Identity::of(partition, Offset(3)));
+        assert!(matches!(
+            FileHeader::decode(&block, partition, Offset(3)),
+            Err(Flaw::Impossible(_))
+        ));
     }
-}
-
-fn entry_sum(identity: Identity, position: u64, header: &[u8], prefix: &[u8]) -> u32 {
-    let mut sum = identity.sum();
-    sum.update(&position.to_le_bytes());
-    sum.update(&header[..ENTRY_CRC_AT]);
-    sum.update(prefix);
-    sum.finalize()
-}
-
-/// Bytes of the pad that fills the block from `position` on: to the next boundary, or the one after
-/// where no header fits before it. 0 on a boundary.
-#[must_use]
-pub fn pad_bytes(position: u64) -> u64 {
-    let block = BLOCK_BYTES as u64;
-    let rest = position.next_multiple_of(block) - position;
-    if rest != 0 && rest < ENTRY_HEADER_BYTES as u64 {
-        rest + block
-    } else {
-        rest
-    }
-}
-
-/// The header of the pad at `position`; zeros follow it.
-#[must_use]
-pub fn encode_pad(identity: Identity, position: u64) -> [u8; ENTRY_HEADER_BYTES] {
-    let length =
-        u32::try_from(pad_bytes(position) - ENTRY_HEADER_BYTES as u64).expect("at most a block");
-    let mut bytes = [0; ENTRY_HEADER_BYTES];
-    Put {
-        block: &mut bytes,
-        at: 0,
-    }
-    .bytes(&ENTRY_MAGIC)
-    .bytes(&[KIND_PAD, 0])
-    .bytes(&length.to_le_bytes());
-    let sum = entry_sum(identity, position, &bytes, &[]);
-    bytes[ENTRY_CRC_AT..].copy_from_slice(&sum.to_le_bytes());
-    bytes
-}
-
-/// What stands at a place among the entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parsed {
-    /// A batch's entry. Its header is verified, its batch not.
-    Batch(EntryHeader),
-    /// A pad of so many bytes in all.
-    Pad(u64),
-}
-
-/// How many bytes [`parse_entry`] looks at.
-pub const PARSE_BYTES: usize = ENTRY_HEADER_BYTES + BATCH_PREFIX_BYTES;
-
-/// Reads the entry header at `position`, where `bytes` begin, in a segment whose entries end at
-/// `end`. `bytes` should be at least [`PARSE_BYTES`] long, or reach to the end.
-pub fn parse_entry(
-    bytes: &[u8],
-    identity: Identity,
-    position: u64,
-    end: u64,
-) -> Result<Parsed, Flaw> {
-    let header = bytes.get(..ENTRY_HEADER_BYTES).ok_or(Flaw::Short)?;
-    if !header.starts_with(&ENTRY_MAGIC) {
-        return Err(Flaw::Magic);
-    }
-    let is_pad = header[2] == KIND_PAD;
-    let prefix = if is_pad {
-        &[][..]
-    } else {
-        bytes
-            .get(ENTRY_HEADER_BYTES..PARSE_BYTES)
-            .ok_or(Flaw::Short)?
-    };
-    let mut fields = Fields(&header[2..]);
-    let [kind, flags] = fields.take();
-    let length = fields.u32();
-    let parsed = EntryHeader {
-        length,
-        index: LogIndex(fields.u64()),
-        base_offset: Offset(fields.i64()),
-        max_timestamp: fields.i64(),
-        term: Term(fields.u32()),
-        record_count: fields.u32(),
-    };
-    if entry_sum(identity, position, header, prefix) != fields.u32() {
-        return Err(Flaw::Checksum);
-    }
-    if flags != 0 || !matches!(kind, KIND_BATCH | KIND_PAD) {
-        return Err(Flaw::Impossible("the entry is of an unknown kind"));
-    }
-    if position
-        .checked_add(parsed.entry_bytes())
-        .is_none_or(|next| next > end)
-    {
-        return Err(Flaw::Impossible("the entry reaches beyond the end"));
-    }
-    if is_pad {
-        return if parsed.entry_bytes() == pad_bytes(position) {
-            Ok(Parsed::Pad(parsed.entry_bytes()))
-        } else {
-            Err(Flaw::Impossible("the pad does not end with its block"))
-        };
-    }
-    if length < BATCH_MIN_BYTES as u32 || length > BATCH_MAX_BYTES {
-        return Err(Flaw::Impossible("no batch has such a length"));
-    }
-    let in_range = parsed
-        .base_offset
-        .0
-        .checked_add(i64::from(parsed.record_count))
-        .is_some();
-    if parsed.base_offset.0 < 0 || parsed.record_count == 0 || !in_range {
-        return Err(Flaw::Impossible("no batch has such offsets"));
-    }
-    Ok(Parsed::Batch(parsed))
-}
-
-// --- the index -----------------------------------------------------------------------------------
-
-/// A place in a segment that a search can begin from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The base offset of the entry there.
-    pub offset: Offset,
-    /// Where it begins.
-    pub position: u64,
-    /// The largest timestamp of all entries before it, or [`NO_TIMESTAMP`].
-    pub max_before: i64,
-}
-
-impl Place {
-    /// Whether `next` may follow this in an index.
-    #[must_use]
-    pub fn precedes(&self, next: &Place) -> bool {
-        self.offset < next.offset
-            && self.position < next.position
-            && self.max_before <= next.max_before
-    }
-}
-
-/// One block of an index.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IndexBlock {
-    /// Its places, in order.
-    pub places: Vec<Place>,
-    /// Whether it is the last of a complete segment.
-    pub last: bool,
-}
-
-/// Writes up to [`PLACES_PER_BLOCK`] places into a zeroed block, the `number`th of its file.
-pub fn encode_places(
-    places: &[Place],
-    last: bool,
-    identity: Identity,
-    number: u32,
-    block: &mut [u8],
-) {
-    let count = u16::try_from(places.len().min(PLACES_PER_BLOCK)).expect("few fit in a block");
-    let mut put = Put { block, at: 0 };
-    put.bytes(&INDEX_MAGIC)
-        .bytes(&VERSION.to_le_bytes())
-        .bytes(&(count | if last { LAST_BLOCK } else { 0 }).to_le_bytes())
-        .bytes(&number.to_le_bytes());
-    for place in &places[..usize::from(count)] {
-        put.bytes(&place.offset.0.to_le_bytes())
-            .bytes(&place.position.to_le_bytes())
-            .bytes(&place.max_before.to_le_bytes());
-    }
-    seal_block(block, identity);
-}
-
-/// Reads the `number`th block of an index, whose places come after `before`.
-pub fn decode_places(
-    bytes: &[u8],
-    identity: Identity,
-    number: u32,
-    before: Option<Place>,
-) -> Result<IndexBlock, Flaw> {
-    let mut fields = open_block(bytes, &INDEX_MAGIC, identity)?;
-    let count = fields.u16();
-    let last = count & LAST_BLOCK != 0;
-    let count = usize::from(count & !LAST_BLOCK);
-    if fields.u32() != number || count == 0 || count > PLACES_PER_BLOCK {
-        return Err(Flaw::Impossible("the block belongs elsewhere"));
-    }
-    let mut places = Vec::with_capacity(count);
-    let mut before = before;
-    for _ in 0..count {
-        let place = Place {
-            offset: Offset(fields.i64()),
-            position: fields.u64(),
-            max_before: fields.i64(),
-        };
-        let in_range = place.position >= FIRST_ENTRY && place.offset.0 >= 0;
-        if !in_range || before.is_some_and(|before| !before.precedes(&place)) {
-            return Err(Flaw::Impossible("the places are not in order"));
-        }
-        before = Some(place);
-        places.push(place);
-    }
-    Ok(IndexBlock { places, last })
 }
