@@ -2,7 +2,7 @@
 
 use millrace_wire::ids::Offset;
 
-use super::{CRC_AT, FIRST_ENTRY, Fields, Flaw, Identity, Put, VERSION, open_block, seal_block};
+use super::{CRC_AT, FIRST_ENTRY, Flaw, Identity, Put, VERSION, open_block, seal_block};
 
 /// Places in one index block.
 pub const PLACES_PER_BLOCK: usize = 170;
