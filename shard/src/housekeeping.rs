@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::env::Env;
-use crate::log::interim::Journal;
+use crate::journal::Journal;
 use crate::log::{LowSpace, Shared, Token};
 use crate::shard::{Closing, Registry};
 
@@ -50,12 +50,19 @@ pub(crate) async fn relieve_pressure<E: Env>(shared: Rc<Shared<E>>, registry: Rc
 pub(crate) async fn free_journal<E: Env>(
     registry: Rc<Registry<E>>,
     journal: Rc<Journal<E, Token<E>>>,
+    closing: Rc<Closing>,
 ) {
-    while let Some(below) = journal.next_flush_below().await {
-        for id in registry.shared().needing_below(below) {
-            if let Some(partition) = registry.get(id) {
-                partition.request_flush(true);
+    loop {
+        let changed = journal.flush_wanted().listen();
+        if let Some(below) = journal.flush_below() {
+            for id in registry.shared().needing_below(below) {
+                if let Some(partition) = registry.get(id) {
+                    partition.request_flush(true);
+                }
             }
+        }
+        if !closing.wait_for(changed).await {
+            return;
         }
     }
 }

@@ -12,9 +12,12 @@ pub mod journal;
 pub mod local;
 pub mod log;
 pub mod metrics;
+pub mod relayout;
 pub mod runtime;
 pub mod segment;
 pub mod shard;
 
 mod housekeeping;
+#[cfg(test)]
+mod power_loss;
 mod recovery;

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::journal::JournalMetrics;
+use crate::segment::SegmentCounters;
+
 /// Longest time a histogram tells apart, ns: a minute. Longer ones count as that.
 const LONGEST_NANOS: u64 = 60_000_000_000;
 
@@ -56,13 +59,11 @@ counters! {
     Flushes = "flushes",
     /// Bytes of batches written to segments.
     BytesFlushed = "bytes_flushed",
-    /// Segments removed by retention and delete-records.
-    SegmentsRemoved = "segments_removed",
     /// Bytes of segments removed.
     SegmentBytesRemoved = "segment_bytes_removed",
     /// Segment writes that found the disk full.
     DiskFull = "disk_full",
-    /// Stored bytes that failed their checksum.
+    /// Reads that found stored bytes to fail their checksum.
     CorruptReads = "corrupt_reads",
     /// Tasks that panicked and were caught.
     PanicsCaught = "panics_caught",
@@ -92,10 +93,8 @@ stages! {
     Receive = "receive",
     /// From the frame being complete to the start of its handling.
     Queue = "queue",
-    /// A batch, from its offset being assigned to being durable.
-    JournalWait = "journal_wait",
-    /// One group of the journal being written.
-    JournalWrite = "journal_write",
+    /// A batch, from its offset being assigned to being durable and visible.
+    Append = "append",
     /// One partition's batches being written to its segments and synced.
     SegmentWrite = "segment_write",
     /// One read from a segment.
@@ -157,11 +156,11 @@ impl Metrics {
         Snapshot {
             counters: Counter::ALL
                 .iter()
-                .map(|counter| (*counter, self.get(*counter)))
+                .map(|counter| (counter.name(), self.get(*counter)))
                 .collect(),
             stages: Stage::ALL
                 .iter()
-                .map(|stage| StageSummary::of(*stage, &stages[*stage as usize]))
+                .map(|stage| StageSummary::of(stage.name(), &stages[*stage as usize]))
                 .collect(),
         }
     }
@@ -170,17 +169,52 @@ impl Metrics {
 /// A shard's figures at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Each counter and its value.
-    pub counters: Vec<(Counter, u64)>,
+    /// Each counter or gauge and its value.
+    pub counters: Vec<(&'static str, u64)>,
     /// Each stage's distribution.
     pub stages: Vec<StageSummary>,
+}
+
+impl Snapshot {
+    /// Adds what the journal knows of itself.
+    pub(crate) fn add_journal(&mut self, journal: &JournalMetrics) {
+        self.counters.extend([
+            ("journal_groups", journal.groups.get()),
+            ("journal_seals", journal.seals.get()),
+            ("journal_entries", journal.entries.get()),
+            ("journal_bytes", journal.bytes.get()),
+            ("journal_rolls", journal.rolls.get()),
+            ("journal_files_made", journal.files_made.get()),
+            ("journal_waits_for_file", journal.waits_for_file.get()),
+            ("journal_live_files", journal.live_files.get()),
+        ]);
+        self.stages
+            .push(StageSummary::of("journal_wait", &journal.wait.borrow()));
+        self.stages
+            .push(StageSummary::of("journal_write", &journal.write.borrow()));
+    }
+
+    /// Adds what the segments know of themselves.
+    pub(crate) fn add_segments(&mut self, segments: &SegmentCounters) {
+        self.counters.extend([
+            ("segment_bytes_written", segments.bytes_written.get()),
+            ("segment_bytes_read", segments.bytes_read.get()),
+            ("segment_read_ahead_hits", segments.read_ahead_hits.get()),
+            ("segment_syncs", segments.syncs.get()),
+            ("segment_rolls", segments.rolls.get()),
+            ("segments_removed", segments.removed.get()),
+            ("segment_index_rebuilds", segments.index_rebuilds.get()),
+            ("segment_damages", segments.damages.get()),
+            ("segment_files_opened", segments.files_opened.get()),
+        ]);
+    }
 }
 
 /// A stage's distribution in figures, ns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StageSummary {
     /// Which stage.
-    pub stage: Stage,
+    pub stage: &'static str,
     /// How many were timed.
     pub count: u64,
     /// Half took at most this.
@@ -194,7 +228,7 @@ pub struct StageSummary {
 }
 
 impl StageSummary {
-    fn of(stage: Stage, histogram: &Histogram<u64>) -> StageSummary {
+    fn of(stage: &'static str, histogram: &Histogram<u64>) -> StageSummary {
         StageSummary {
             stage,
             count: histogram.len(),
@@ -214,12 +248,12 @@ mod tests {
     fn counts_and_times_appear_in_the_snapshot() {
         let metrics = Metrics::new();
         metrics.add(Counter::RecordsAppended, 3);
-        metrics.record(Stage::JournalWait, Duration::from_micros(100));
-        metrics.record(Stage::JournalWait, Duration::from_secs(3_600));
+        metrics.record(Stage::Append, Duration::from_micros(100));
+        metrics.record(Stage::Append, Duration::from_secs(3_600));
         let snapshot = metrics.snapshot();
-        assert!(snapshot.counters.contains(&(Counter::RecordsAppended, 3)));
-        let wait = snapshot.stages[Stage::JournalWait as usize];
-        assert_eq!((wait.stage, wait.count), (Stage::JournalWait, 2));
+        assert!(snapshot.counters.contains(&("records_appended", 3)));
+        let wait = snapshot.stages[Stage::Append as usize];
+        assert_eq!((wait.stage, wait.count), ("append", 2));
         assert!(
             (99_000..=101_000).contains(&wait.p50_nanos),
             "{}",

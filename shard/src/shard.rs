@@ -17,12 +17,13 @@ use millrace_wire::ids::{PartitionId, ShardId, TopicName};
 use crate::env::{Env, OnPanic, Queue};
 use crate::error::StorageError;
 use crate::housekeeping;
-use crate::journal::{Checkpoint, Entry, JournalConfig, JournalOwner};
+use crate::journal::{self, Checkpoint, Entry, JournalConfig, JournalMetrics, JournalOwner};
 use crate::local::Event;
 use crate::log::{
     FLUSH_WRITERS, Partition, PartitionSettings, Shared, StartState, drive, write_segments,
 };
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Snapshot};
+use crate::recovery;
 
 /// Where removed partitions wait for their files to be unlinked.
 pub const TRASH_DIRECTORY: &str = "@trash";
@@ -65,6 +66,7 @@ pub struct Shard<E: Env> {
     /// Directories of partitions that are being removed.
     leaving: RefCell<BTreeSet<PathBuf>>,
     left: Event,
+    partitions_may_be_missing: bool,
 }
 
 /// The partitions of a shard.
@@ -83,9 +85,13 @@ pub(crate) struct Closing {
 impl Closing {
     /// Sleeps; false if the shard closes first.
     pub(crate) async fn sleep<E: Env>(&self, env: &E, duration: Duration) -> bool {
+        self.wait_for(env.sleep(duration)).await
+    }
+
+    /// Waits for something; false if the shard closes first.
+    pub(crate) async fn wait_for(&self, wait: impl Future<Output = ()>) -> bool {
         let closed = std::pin::pin!(self.event.wait_until(|| self.closed.get()));
-        let slept = std::pin::pin!(env.sleep(duration));
-        futures_util::future::select(slept, closed).await;
+        futures_util::future::select(std::pin::pin!(wait), closed).await;
         !self.closed.get()
     }
 
@@ -145,12 +151,13 @@ impl<E: Env> Shard<E> {
         env.create_directory(&config.journal.directory)
             .await
             .map_err(StorageError::io("create", &config.journal.directory))?;
-        let recovered = std::collections::BTreeMap::<PartitionId, StartState>::new();
+        let mut recovery = journal::recover(&env, &config.journal).await?;
+        let recovered = recovery::rebuild(config.shard, &mut recovery);
         let registry = Rc::new(Registry {
             partitions: RefCell::default(),
             shared: Rc::clone(&shared),
         });
-        for (id, start) in recovered {
+        for (id, start) in recovered.partitions {
             registry.insert(Partition::new(
                 Rc::clone(&shared),
                 id,
@@ -159,7 +166,8 @@ impl<E: Env> Shard<E> {
             ));
         }
         let owner = Rc::clone(&registry);
-        let journal = crate::log::interim::Journal::start(owner)?;
+        let journal_metrics = Rc::new(JournalMetrics::default());
+        let journal = recovery.start(env.clone(), owner, journal_metrics).await?;
         shared.connect(Rc::clone(&journal));
         let shard = Rc::new(Shard {
             shared,
@@ -168,6 +176,7 @@ impl<E: Env> Shard<E> {
             tasks: RefCell::default(),
             leaving: RefCell::default(),
             left: Event::new(),
+            partitions_may_be_missing: recovered.partitions_may_be_missing,
         });
         shard.start_tasks();
         Ok(shard)
@@ -206,7 +215,11 @@ impl<E: Env> Shard<E> {
         start(
             Queue::Background,
             "journal files",
-            Box::pin(housekeeping::free_journal(Rc::clone(registry), journal)),
+            Box::pin(housekeeping::free_journal(
+                Rc::clone(registry),
+                journal,
+                Rc::clone(closing),
+            )),
         );
         start(
             Queue::Background,
@@ -240,6 +253,25 @@ impl<E: Env> Shard<E> {
     #[must_use]
     pub fn metrics(&self) -> &Rc<Metrics> {
         &self.shared.metrics
+    }
+
+    /// Everything that is counted and timed on this shard, as it is now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let shared = &self.shared;
+        let mut snapshot = shared.metrics.snapshot();
+        snapshot.counters.extend([
+            ("partitions", self.registry.partitions.borrow().len() as u64),
+            ("cached_bytes", shared.cache.used()),
+            ("unwritten_bytes", shared.unwritten()),
+            ("open_segment_files", shared.files.open_files() as u64),
+            ("disk_space_low", u64::from(shared.low_space().is_some())),
+        ]);
+        snapshot.add_segments(&shared.files.counters);
+        if let Ok(journal) = shared.journal() {
+            snapshot.add_journal(journal.metrics());
+        }
+        snapshot
     }
 
     /// The environment it runs in.
@@ -300,7 +332,14 @@ impl<E: Env> Shard<E> {
         if let Some(partition) = self.attach(id, topic, &directory, settings) {
             return Ok(partition);
         }
-        let partition = Partition::new(Rc::clone(&self.shared), id, settings, StartState::empty());
+        let mut start = StartState::empty();
+        if self.partitions_may_be_missing {
+            // It may have been here, with records, in what the journal lost. Nothing tells a new
+            // partition from such a one, so an operator has to.
+            tracing::error!(partition = %id, "the journal lost a group that may have held this partition: it needs a repair");
+            start.damaged = Some(start.log_start);
+        }
+        let partition = Partition::new(Rc::clone(&self.shared), id, settings, start);
         let durable = self
             .shared
             .note(Entry::PartitionCreated(partition.checkpoint()))?;

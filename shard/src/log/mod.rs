@@ -9,7 +9,6 @@
 
 mod cache;
 mod flush;
-pub(crate) mod interim;
 mod partition;
 mod query;
 mod retention;

@@ -213,9 +213,6 @@ impl<E: Env> Partition<E> {
         let freed = segments.remove_before(log_start, safe).await?;
         if freed > 0 {
             tracing::info!(partition = %self.id(), %log_start, bytes = freed, "segments removed");
-            self.shared
-                .metrics
-                .add(Counter::SegmentsRemoved, count as u64);
             self.shared.metrics.add(Counter::SegmentBytesRemoved, freed);
         }
         Ok(())

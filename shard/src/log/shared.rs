@@ -9,11 +9,10 @@ use millrace_wire::ids::{Offset, PartitionId};
 
 use super::cache::CacheBudget;
 use super::flush::FlushQueue;
-use super::interim::Journal;
 use super::partition::Partition;
 use crate::env::{Env, Instant};
 use crate::error::StorageError;
-use crate::journal::{Entry, Sequence};
+use crate::journal::{Entry, Journal, Sequence};
 use crate::local::{Event, OneshotReceiver, OneshotSender, oneshot};
 use crate::metrics::{Counter, Metrics, Stage};
 use crate::segment::FileCache;
@@ -235,9 +234,7 @@ pub(crate) async fn drive<E: Env>(shared: Rc<Shared<E>>, journal: Rc<Journal<E, 
                     done,
                 } => {
                     partition.became_durable(next_offset);
-                    shared
-                        .metrics
-                        .record(Stage::JournalWait, now.since(started));
+                    shared.metrics.record(Stage::Append, now.since(started));
                     // Nobody waits where the producer asked for no answer.
                     let _ = done.send(());
                 }

@@ -1,0 +1,541 @@
+//! One seed: a few lives of a node over one disk, each with clients, faults and an end of its own,
+//! and after each restart everything that is stored held against the model.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use millrace_wire::ids::{Offset, PartitionId, ShardId};
+
+use super::client::{Broker, owner};
+use super::draws::Draws;
+use super::model::{Life, Model, Violation, ensure};
+use crate::env::Env;
+use crate::env::simulated::{DiskFaults, NodeId, SimulatedEnv, Simulation, StopReason};
+use crate::error::StorageError;
+use crate::journal::JournalConfig;
+use crate::log::{Partition, PartitionStatus};
+use crate::relayout::{JOURNAL_DIRECTORY, journal_directory, relayout};
+use crate::shard::{Shard, ShardConfig};
+
+const NODE: NodeId = NodeId(0);
+const DATA: &str = "/data";
+
+/// Long enough for a journal to seal itself and for what runs in the background to end.
+const QUIET: Duration = Duration::from_millis(400);
+
+/// Polls of one seed; it needs a hundredth of it.
+const STEP_LIMIT: u64 = 5_000_000;
+
+/// How a life of the node ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Power is lost somewhere in the middle.
+    PowerLoss,
+    /// The process is killed somewhere in the middle.
+    Killed,
+    /// All is quiet when power is lost, and some bits flip while it is off.
+    QuietThenFlip,
+    /// As it should be.
+    CleanStop,
+}
+
+/// What disturbs a life of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    None,
+    Slow,
+    /// Writes and syncs fail now and then.
+    Failing,
+    /// The disk is full for a while.
+    Full,
+}
+
+/// What a seed decided for one life.
+struct Plan {
+    number: u64,
+    shards: u16,
+    trouble: Trouble,
+    end: End,
+    clients: u64,
+    operations: u64,
+    /// Virtual time after which power is lost or the process killed, if it is to be.
+    lasts: Duration,
+}
+
+impl Plan {
+    fn draw(draws: &Draws, number: u64, shards_before: u16) -> Plan {
+        let trouble = match draws.below(100) {
+            0..=54 => Trouble::None,
+            55..=69 => Trouble::Slow,
+            70..=84 => Trouble::Failing,
+            _ => Trouble::Full,
+        };
+        let end = match draws.below(100) {
+            0..=54 => End::PowerLoss,
+            55..=64 => End::Killed,
+            65..=84 => End::QuietThenFlip,
+            _ => End::CleanStop,
+        };
+        Plan {
+            number,
+            shards: if draws.chance(20) {
+                u16::try_from(draws.between(1, 3)).expect("small")
+            } else {
+                shards_before
+            },
+            trouble,
+            end,
+            clients: draws.between(1, 4),
+            operations: draws.between(5, 30),
+            lasts: Duration::from_micros(draws.between(500, 60_000)),
+        }
+    }
+
+    fn faults(&self) -> DiskFaults {
+        match self.trouble {
+            Trouble::None | Trouble::Full => DiskFaults::default(),
+            Trouble::Slow => DiskFaults {
+                slow: 0.05,
+                slow_factor: 30,
+                ..DiskFaults::default()
+            },
+            Trouble::Failing => DiskFaults {
+                write_error: 0.002,
+                sync_error: 0.002,
+                read_error: 0.002,
+                ..DiskFaults::default()
+            },
+        }
+    }
+}
+
+/// The fixed part of a seed: how the storage is configured.
+#[derive(Clone)]
+struct Setup {
+    journal: JournalConfig,
+    cache_bytes: u64,
+    unwritten_bytes: u64,
+    flush_bytes: u64,
+}
+
+impl Setup {
+    fn draw(draws: &Draws) -> Setup {
+        let journal = JournalConfig {
+            directory: PathBuf::new(),
+            file_bytes: draws.between(16, 40) * 4096,
+            initial_files: u32::try_from(draws.between(1, 4)).expect("small"),
+            max_files: u32::try_from(draws.between(4, 7)).expect("small"),
+            linger: if draws.chance(20) {
+                Duration::from_micros(200)
+            } else {
+                Duration::ZERO
+            },
+            max_group_bytes: usize::try_from(draws.between(1, 16) * 1024).expect("small"),
+            max_group_writes: u32::try_from(draws.between(1, 20)).expect("small"),
+            max_writes_in_flight: u32::try_from(draws.between(1, 4)).expect("small"),
+            seal_after: Duration::from_millis(10),
+        };
+        Setup {
+            journal,
+            cache_bytes: draws.between(10, 60) * 1024,
+            unwritten_bytes: draws.between(10, 60) * 1024,
+            flush_bytes: draws.between(3, 24) * 1024,
+        }
+    }
+
+    fn config(&self, shard: ShardId, shards: u16) -> ShardConfig {
+        let directory = journal_directory(Path::new(DATA), shard);
+        ShardConfig {
+            shard,
+            shard_count: shards,
+            data_directory: PathBuf::from(DATA),
+            journal: JournalConfig {
+                directory,
+                ..self.journal.clone()
+            },
+            cache_bytes: self.cache_bytes,
+            unwritten_bytes: self.unwritten_bytes,
+            disk_reserve_bytes: 64 * 1024,
+            flush_bytes: self.flush_bytes,
+            index_interval_bytes: 2_048,
+            open_files_max: 3,
+            housekeeping_interval: Duration::from_millis(40),
+            space_interval: Duration::from_millis(50),
+        }
+    }
+}
+
+/// Runs one seed; gives what happened, in counts.
+pub fn run_seed(seed: u64) -> Result<BTreeMap<&'static str, u64>, Violation> {
+    let simulation = Simulation::new(seed);
+    simulation.set_step_limit(STEP_LIMIT);
+    let setup = Setup::draw(&Draws::new(seed, 1));
+    let draws = Draws::new(seed, 2);
+    let model = Rc::new(RefCell::new(Model::default()));
+    let mut recorded = u16::try_from(draws.between(1, 2)).expect("small");
+    let lives = draws.between(2, 5);
+    for number in 0..lives {
+        let plan = Rc::new(Plan::draw(&draws, number, recorded));
+        if !one_life(&simulation, seed, &setup, &plan, &model, &mut recorded)? {
+            break;
+        }
+    }
+    let counts = model.borrow().counts.clone();
+    Ok(counts)
+}
+
+/// One life of the node. False if its disk is beyond recovery, and says so.
+fn one_life(
+    simulation: &Simulation,
+    seed: u64,
+    setup: &Setup,
+    plan: &Rc<Plan>,
+    model: &Rc<RefCell<Model>>,
+    recorded: &mut u16,
+) -> Result<bool, Violation> {
+    simulation.restart(NODE);
+    simulation.set_faults(NODE, plan.faults());
+    {
+        let mut model = model.borrow_mut();
+        model.restarted();
+        model.faults = plan.trouble == Trouble::Failing;
+    }
+    let violation = Rc::new(RefCell::new(None));
+    let noted = Rc::new(RefCell::new(*recorded));
+    if matches!(plan.end, End::PowerLoss) {
+        simulation.crash_after(NODE, plan.lasts);
+    }
+    let life = {
+        let (setup, plan, model) = (setup.clone(), Rc::clone(plan), Rc::clone(model));
+        let (violation, noted) = (Rc::clone(&violation), Rc::clone(&noted));
+        move |env: SimulatedEnv| live(env, seed, setup, plan, model, violation, noted)
+    };
+    let lived = simulation.try_run(NODE, life);
+    *recorded = *noted.borrow();
+    if let Some(violation) = violation.borrow_mut().take() {
+        return Err(format!("life {}: {violation}", plan.number));
+    }
+    ensure!(
+        simulation.panics(NODE) == 0,
+        "life {}: a task panicked",
+        plan.number
+    );
+    end_life(simulation, plan, model, lived).map_err(|what| format!("life {}: {what}", plan.number))
+}
+
+fn end_life(
+    simulation: &Simulation,
+    plan: &Plan,
+    model: &RefCell<Model>,
+    lived: Result<Result<(), StorageError>, StopReason>,
+) -> Result<bool, Violation> {
+    let faults = model.borrow().faults;
+    match lived {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) if faults => model.borrow_mut().count("starts refused for a fault"),
+        Ok(Err(error)) => {
+            let flipped = model.borrow().journal_flipped;
+            ensure!(flipped, "the node could not start: {error}");
+            model.borrow_mut().count("starts refused for damage");
+            simulation.kill(NODE);
+            return Ok(false);
+        }
+        Err(StopReason::Crashed) => model.borrow_mut().count("power lost in the middle"),
+        Err(StopReason::Fatal(_)) if plan.trouble == Trouble::Failing => {
+            model.borrow_mut().count("stops for a failed write")
+        }
+        Err(reason) => return Err(format!("the node stopped: {reason:?}")),
+    }
+    match plan.end {
+        End::PowerLoss | End::QuietThenFlip => simulation.crash(NODE),
+        End::Killed | End::CleanStop => simulation.kill(NODE),
+    }
+    if plan.end == End::QuietThenFlip && plan.trouble != Trouble::Failing {
+        flip(simulation, &mut model.borrow_mut());
+    }
+    Ok(true)
+}
+
+/// Flips a bit of something that is stored, and notes what may be told of it.
+fn flip(simulation: &Simulation, model: &mut Model) {
+    let journal = format!("{DATA}/{JOURNAL_DIRECTORY}/");
+    let of_segments = |path: &str| path.ends_with(".log") || path.ends_with(".index");
+    let in_journal = simulation.env(NODE).random_u64() % 3 > 0;
+    let flipped = simulation.flip_at_rest(NODE, |path, _| {
+        if in_journal {
+            path.starts_with(&journal)
+        } else {
+            !path.starts_with(&journal) && of_segments(path)
+        }
+    });
+    let Some((path, _)) = flipped else { return };
+    if in_journal {
+        model.journal_flipped = true;
+        model.count("flips in a journal");
+        return;
+    }
+    model.count("flips in a segment");
+    let place = path.trim_start_matches(DATA).trim_start_matches('/');
+    for (id, known) in &mut model.partitions {
+        if place.starts_with(&format!("{}/{}/", known.name, id.partition)) {
+            known.segments_flipped = true;
+        }
+    }
+}
+
+async fn live(
+    env: SimulatedEnv,
+    seed: u64,
+    setup: Setup,
+    plan: Rc<Plan>,
+    model: Rc<RefCell<Model>>,
+    violation: Rc<RefCell<Option<Violation>>>,
+    recorded: Rc<RefCell<u16>>,
+) -> Result<(), StorageError> {
+    let before = *recorded.borrow();
+    let shards = start(&env, &setup, before, plan.shards, &model).await?;
+    *recorded.borrow_mut() = plan.shards;
+    let broker = Rc::new(Broker {
+        env,
+        shards,
+        model,
+        violation,
+    });
+    let lived = live_on(&broker, seed, &plan).await;
+    if let Err(what) = lived {
+        broker.fail(what);
+    }
+    Ok(())
+}
+
+async fn start(
+    env: &SimulatedEnv,
+    setup: &Setup,
+    recorded: u16,
+    shards: u16,
+    model: &RefCell<Model>,
+) -> Result<Vec<Rc<Shard<SimulatedEnv>>>, StorageError> {
+    env.create_directory(Path::new(DATA))
+        .await
+        .map_err(StorageError::io("create", DATA))?;
+    env.sync_directory(Path::new("/"))
+        .await
+        .map_err(StorageError::io("sync", "/"))?;
+    let to = |id| ShardId(owner(id, shards));
+    let done = relayout(env, Path::new(DATA), &setup.journal, recorded, shards, to).await?;
+    if done.journals > 0 {
+        model.borrow_mut().count("relayouts");
+    }
+    let mut open = Vec::new();
+    for shard in (0..shards).map(ShardId) {
+        open.push(Shard::open(env.clone(), setup.config(shard, shards)).await?);
+    }
+    Ok(open)
+}
+
+async fn live_on(broker: &Rc<Broker>, seed: u64, plan: &Plan) -> Result<(), Violation> {
+    attach_all(broker).await?;
+    broker.model.borrow_mut().journal_flipped = false;
+    let mut clients = Vec::new();
+    for client in 0..plan.clients {
+        let draws = Draws::new(seed, 100 + plan.number * 10 + client);
+        if client == 0 {
+            broker.create(&draws).await?;
+        }
+        let task = Rc::clone(broker).run_client(draws, plan.operations);
+        clients.push(broker.env.spawn(
+            crate::env::Queue::Requests,
+            "client",
+            crate::env::OnPanic::StopProcess,
+            task,
+        ));
+    }
+    if plan.end == End::Killed {
+        broker.env.sleep(plan.lasts).await;
+        return Ok(());
+    }
+    for client in clients {
+        broker.patiently("the end of a client", client).await?;
+    }
+    broker
+        .model
+        .borrow_mut()
+        .count("lives that came to their end");
+    match plan.end {
+        End::QuietThenFlip => broker.env.sleep(QUIET).await,
+        End::CleanStop => {
+            for shard in &broker.shards {
+                broker.patiently("a clean stop", shard.shutdown()).await?;
+            }
+        }
+        End::PowerLoss | End::Killed => {}
+    }
+    Ok(())
+}
+
+/// What the controller does after a start: attaches what should be there, removes what should not,
+/// and looks at every record.
+async fn attach_all(broker: &Rc<Broker>) -> Result<(), Violation> {
+    let faults = broker.model.borrow().faults;
+    let hosted: Vec<PartitionId> = broker
+        .shards
+        .iter()
+        .flat_map(|shard| shard.hosted())
+        .collect();
+    for id in &hosted {
+        let known = broker.model.borrow().partitions.contains_key(id);
+        ensure!(
+            known,
+            "partition {id} is back, though its removal was answered"
+        );
+    }
+    let known: Vec<_> = {
+        let model = broker.model.borrow();
+        model
+            .partitions
+            .iter()
+            .map(|(id, known)| (*id, known.name.clone(), known.settings, known.life))
+            .collect()
+    };
+    for (id, name, settings, life) in known {
+        let is_hosted = hosted.contains(&id);
+        if life != Life::Created && !is_hosted {
+            broker.model.borrow_mut().partitions.remove(&id);
+            continue;
+        }
+        let create = broker.shard(id).create_partition(id, &name, settings);
+        let partition = match broker.patiently("an attachment", create).await? {
+            Ok(partition) => partition,
+            Err(_) if faults => continue,
+            Err(error) => return Err(format!("{id} could not be attached: {error}")),
+        };
+        let flipped = broker.model.borrow().journal_flipped;
+        let damaged = matches!(partition.status(), PartitionStatus::Damaged { .. });
+        ensure!(
+            is_hosted || (flipped && damaged),
+            "partition {id} was made, and is not there any more"
+        );
+        check_all(broker, id, &partition)
+            .await
+            .map_err(|what| format!("{id}: {what}"))?;
+        if life == Life::Removing {
+            let removed = broker
+                .patiently("a removal", broker.shard(id).remove_partition(id))
+                .await?;
+            ensure!(
+                removed.is_ok() || faults,
+                "{id} could not be removed: {removed:?}"
+            );
+            if removed.is_ok() {
+                broker.model.borrow_mut().partitions.remove(&id);
+            }
+        } else if let Some(known) = broker.model.borrow_mut().partitions.get_mut(&id) {
+            known.life = Life::Created;
+        }
+    }
+    Ok(())
+}
+
+/// Reads a whole partition and settles what it holds.
+async fn check_all(
+    broker: &Rc<Broker>,
+    id: PartitionId,
+    partition: &Rc<Partition<SimulatedEnv>>,
+) -> Result<(), Violation> {
+    if let PartitionStatus::Damaged { from } = partition.status() {
+        let flipped = broker.model.borrow().journal_flipped;
+        ensure!(
+            flipped,
+            "damaged from {from} on, though nothing was flipped"
+        );
+        let refused = partition
+            .read(partition.watermarks().log_start, 1, true)
+            .await;
+        ensure!(refused.is_err(), "a damaged partition was read from");
+        let end = match broker
+            .patiently("a repair", partition.accept_data_loss())
+            .await?
+        {
+            Ok(end) => end,
+            Err(_) if broker.model.borrow().faults => return Ok(()),
+            Err(error) => return Err(format!("the loss could not be accepted: {error}")),
+        };
+        let mut model = broker.model.borrow_mut();
+        model.count("damaged partitions");
+        let known = model.partitions.get_mut(&id).expect("it is known");
+        known.cut(end);
+        // With the journal's entries the log start may be lost, too.
+        known.log_start_answered = known
+            .log_start_answered
+            .min(partition.watermarks().log_start);
+    }
+    let marks = partition.watermarks();
+    ensure!(
+        marks.visible == marks.appended,
+        "after a start everything is visible: {marks:?}"
+    );
+    {
+        let mut model = broker.model.borrow_mut();
+        let flipped = model.journal_flipped;
+        let known = model.partitions.get_mut(&id).expect("it is known");
+        if flipped {
+            known.log_start_answered = known.log_start_answered.min(marks.log_start);
+        }
+        known.settle(marks.log_start, marks.visible)?;
+        known.check_marks(marks)?;
+    }
+    read_all(broker, id, partition, marks.log_start, marks.visible).await
+}
+
+async fn read_all(
+    broker: &Rc<Broker>,
+    id: PartitionId,
+    partition: &Rc<Partition<SimulatedEnv>>,
+    log_start: Offset,
+    visible: Offset,
+) -> Result<(), Violation> {
+    let mut from = log_start;
+    let mut after_damage = false;
+    while from < visible {
+        let read = broker
+            .patiently("a read after the start", partition.read(from, 30_000, true))
+            .await?;
+        let mut model = broker.model.borrow_mut();
+        let faults = model.faults;
+        model.count("reads after a start");
+        let Some(known) = model.partitions.get_mut(&id) else {
+            return Ok(());
+        };
+        match read {
+            Ok(read) => {
+                ensure!(
+                    !read.batches.is_empty(),
+                    "a read from {from} gave nothing, visible is {visible}"
+                );
+                from =
+                    known.check_read(from, &read.batches, read.watermarks.visible, after_damage)?;
+                after_damage = false;
+            }
+            Err(StorageError::Corrupt { next_readable, .. }) if known.segments_flipped => {
+                model.count("corruption told");
+                let Some(next) = next_readable else {
+                    return Ok(());
+                };
+                ensure!(
+                    next > from,
+                    "reading may go on at {next}, which is not beyond {from}"
+                );
+                (from, after_damage) = (next, true);
+            }
+            Err(StorageError::OffsetOutOfRange { log_start, .. }) if log_start > from => {
+                from = log_start
+            }
+            Err(_) if faults => return Ok(()),
+            Err(error) => return Err(format!("a read from {from} failed: {error}")),
+        }
+    }
+    Ok(())
+}

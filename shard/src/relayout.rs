@@ -1,0 +1,359 @@
+//! A node's journals laid out anew when the number of shards has changed. Runs on one executor,
+//! before any shard opens, and touches journals alone: segments belong to partitions, whoever owns
+//! them.
+//!
+//! Every journal found is recovered; each partition's state and the batches that only a journal
+//! holds are written to the journal of the partition's new owner, in a directory beside the old
+//! one. When all of that is durable the directories change places by two renames. A crash at any
+//! point leaves either the old journals whole, or the new ones, and the next start takes up where
+//! this one ended:
+//!
+//! | found | what happened | what is done |
+//! |---|---|---|
+//! | `@journal`, `@journal.next` | the new journals are not complete | they are removed and made again |
+//! | `@journal.next`, `@journal.old` | between the renames | the second rename |
+//! | `@journal`, `@journal.old` | after the renames | the old ones are removed |
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use millrace_wire::ids::{LogIndex, PartitionId, ShardId};
+
+use crate::env::Env;
+use crate::error::StorageError;
+use crate::journal::{
+    self, Checkpoint, Entry, Journal, JournalConfig, JournalOwner, PartitionCheckpoint, Sequence,
+};
+use crate::log::StartState;
+use crate::recovery;
+
+/// The directory of all journals, in the data directory.
+pub const JOURNAL_DIRECTORY: &str = "@journal";
+const NEXT_DIRECTORY: &str = "@journal.next";
+const OLD_DIRECTORY: &str = "@journal.old";
+
+/// A new journal may have as many files as it takes: nothing in it can be let go before the shard
+/// that owns it has started.
+const MAX_FILES: u32 = 1 << 20;
+
+/// Where a shard's journal is.
+#[must_use]
+pub fn journal_directory(data_directory: &Path, shard: ShardId) -> PathBuf {
+    shard_directory(&data_directory.join(JOURNAL_DIRECTORY), shard)
+}
+
+fn shard_directory(journals: &Path, shard: ShardId) -> PathBuf {
+    journals.join(format!("{:04}", shard.0))
+}
+
+/// What [`relayout`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Relayouted {
+    /// Journals that were read.
+    pub journals: usize,
+    /// Partitions that were taken over.
+    pub partitions: usize,
+    /// Batches that were in a journal only.
+    pub batches: usize,
+}
+
+/// Hands the partitions of all journals in `data_directory` to `new_shards` shards, as `owner`
+/// says. `old_shards` is what the node's identity says of the last run: if that is the same, and
+/// nothing else is found, nothing is done. `template` is a journal's configuration, whatever its
+/// directory. A crash in the middle is finished, or done again, by the next call; when this has
+/// returned the node's identity may note the new number.
+pub async fn relayout<E: Env>(
+    env: &E,
+    data_directory: &Path,
+    template: &JournalConfig,
+    old_shards: u16,
+    new_shards: u16,
+    owner: impl Fn(PartitionId) -> ShardId,
+) -> Result<Relayouted, StorageError> {
+    let place = Place {
+        env: env.clone(),
+        data_directory: data_directory.to_owned(),
+    };
+    place.settle().await?;
+    let found = place.journals().await?;
+    let fits = old_shards == new_shards && found.iter().all(|shard| shard.0 < new_shards);
+    if found.is_empty() || fits {
+        return Ok(Relayouted::default());
+    }
+    tracing::info!(
+        from = found.len(),
+        to = new_shards,
+        "the number of shards has changed: journals are laid out anew"
+    );
+    let done = place
+        .write_next(template, &found, new_shards, owner)
+        .await?;
+    place.swap().await?;
+    tracing::info!(
+        partitions = done.partitions,
+        batches = done.batches,
+        "journals are laid out anew"
+    );
+    Ok(done)
+}
+
+/// The directories that journals are in.
+struct Place<E: Env> {
+    env: E,
+    data_directory: PathBuf,
+}
+
+impl<E: Env> Place<E> {
+    fn path(&self, name: &str) -> PathBuf {
+        self.data_directory.join(name)
+    }
+
+    async fn exists(&self, name: &str) -> Result<bool, StorageError> {
+        let path = self.path(name);
+        match self.env.list_directory(&path).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StorageError::io("list", path)(error)),
+        }
+    }
+
+    /// Finishes, or takes back, what an earlier run began.
+    async fn settle(&self) -> Result<(), StorageError> {
+        if self.exists(NEXT_DIRECTORY).await? {
+            if self.exists(JOURNAL_DIRECTORY).await? {
+                self.remove(NEXT_DIRECTORY).await?;
+            } else {
+                self.rename(NEXT_DIRECTORY, JOURNAL_DIRECTORY).await?;
+            }
+        }
+        if self.exists(OLD_DIRECTORY).await? {
+            if !self.exists(JOURNAL_DIRECTORY).await? {
+                // Not by our hand: whoever removed the journals left these.
+                return self.rename(OLD_DIRECTORY, JOURNAL_DIRECTORY).await;
+            }
+            self.remove(OLD_DIRECTORY).await?;
+        }
+        Ok(())
+    }
+
+    /// The shards that have a journal.
+    async fn journals(&self) -> Result<Vec<ShardId>, StorageError> {
+        if !self.exists(JOURNAL_DIRECTORY).await? {
+            return Ok(Vec::new());
+        }
+        let path = self.path(JOURNAL_DIRECTORY);
+        let entries = self
+            .env
+            .list_directory(&path)
+            .await
+            .map_err(StorageError::io("list", path))?;
+        let shards = entries
+            .iter()
+            .filter(|entry| entry.is_directory)
+            .filter_map(|entry| entry.name.parse().ok());
+        Ok(shards.map(ShardId).collect())
+    }
+
+    async fn write_next(
+        &self,
+        template: &JournalConfig,
+        found: &[ShardId],
+        new_shards: u16,
+        owner: impl Fn(PartitionId) -> ShardId,
+    ) -> Result<Relayouted, StorageError> {
+        let mut done = Relayouted {
+            journals: found.len(),
+            ..Relayouted::default()
+        };
+        let mut writers = Vec::new();
+        for shard in (0..new_shards).map(ShardId) {
+            writers.push(
+                Writer::start(
+                    &self.env,
+                    shard_directory(&self.path(NEXT_DIRECTORY), shard),
+                    template,
+                )
+                .await?,
+            );
+        }
+        for &shard in found {
+            let directory = shard_directory(&self.path(JOURNAL_DIRECTORY), shard);
+            let config = JournalConfig {
+                directory,
+                ..template.clone()
+            };
+            let mut recovery = journal::recover(&self.env, &config).await?;
+            let rebuilt = recovery::rebuild(shard, &mut recovery);
+            if rebuilt.partitions_may_be_missing {
+                return Err(damaged_journal(shard, found.len()));
+            }
+            for (id, state) in rebuilt.partitions {
+                done.partitions += 1;
+                done.batches += state.tail.len();
+                let to = owner(id).0;
+                let writer = writers
+                    .get(usize::from(to))
+                    .ok_or_else(|| no_such_owner(shard, id, to))?;
+                writer.take_over(id, state).await?;
+            }
+            self.env.yield_now().await;
+        }
+        for writer in writers {
+            writer.journal.close().await;
+        }
+        for changed in [self.path(NEXT_DIRECTORY), self.data_directory.clone()] {
+            self.sync(&changed).await?;
+        }
+        Ok(done)
+    }
+
+    async fn swap(&self) -> Result<(), StorageError> {
+        self.rename(JOURNAL_DIRECTORY, OLD_DIRECTORY).await?;
+        self.rename(NEXT_DIRECTORY, JOURNAL_DIRECTORY).await?;
+        self.remove(OLD_DIRECTORY).await
+    }
+
+    /// A rename that is durable when this returns, so that the next one cannot overtake it.
+    async fn rename(&self, from: &str, to: &str) -> Result<(), StorageError> {
+        let (from, to) = (self.path(from), self.path(to));
+        self.env
+            .rename(&from, &to)
+            .await
+            .map_err(StorageError::io("rename", from))?;
+        self.sync(&self.data_directory).await
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), StorageError> {
+        let path = self.path(name);
+        self.env
+            .remove_directory(&path)
+            .await
+            .map_err(StorageError::io("remove", path))?;
+        self.sync(&self.data_directory).await
+    }
+
+    async fn sync(&self, directory: &Path) -> Result<(), StorageError> {
+        self.env
+            .sync_directory(directory)
+            .await
+            .map_err(StorageError::io("sync", directory))
+    }
+}
+
+fn damaged_journal(shard: ShardId, shards: usize) -> StorageError {
+    let detail = format!(
+        "its journal holds a damaged group of which nothing is known; start once with {shards} shards as before, \
+         look at the damage that is told and repair the partitions concerned, then change the number of shards"
+    );
+    StorageError::Inconsistent { shard, detail }
+}
+
+fn no_such_owner(shard: ShardId, partition: PartitionId, owner: u16) -> StorageError {
+    let detail = format!("partition {partition} would go to shard {owner}, which does not exist");
+    StorageError::Inconsistent { shard, detail }
+}
+
+/// One new journal.
+struct Writer<E: Env> {
+    journal: Rc<Journal<E, ()>>,
+    state: Rc<States>,
+}
+
+/// What a new journal holds so far.
+#[derive(Default)]
+struct States {
+    partitions: RefCell<BTreeMap<PartitionId, PartitionCheckpoint>>,
+    oldest_needed: Cell<Option<Sequence>>,
+}
+
+impl JournalOwner for States {
+    fn checkpoint(&self) -> Checkpoint {
+        let partitions = self.partitions.borrow().values().copied().collect();
+        Checkpoint {
+            partitions,
+            oldest_needed: self.oldest_needed.get(),
+        }
+    }
+}
+
+impl<E: Env> Writer<E> {
+    async fn start(
+        env: &E,
+        directory: PathBuf,
+        template: &JournalConfig,
+    ) -> Result<Writer<E>, StorageError> {
+        env.create_directory(&directory)
+            .await
+            .map_err(StorageError::io("create", &directory))?;
+        let config = JournalConfig {
+            directory,
+            max_files: MAX_FILES,
+            ..template.clone()
+        };
+        let state = Rc::<States>::default();
+        let owner = Rc::clone(&state);
+        let recovery = journal::recover(env, &config).await?;
+        let journal = recovery.start(env.clone(), owner, Rc::default()).await?;
+        Ok(Writer { journal, state })
+    }
+
+    /// Writes a partition's state, then the batches that are not in its segments.
+    async fn take_over(&self, id: PartitionId, start: StartState) -> Result<(), StorageError> {
+        let empty = start.tail.is_empty();
+        let mut state = PartitionCheckpoint {
+            partition: id,
+            log_start: start.log_start,
+            safe: start.safe,
+            log_end: if empty {
+                start.end()
+            } else {
+                start.safe.next_offset
+            },
+            last_index: if empty {
+                start.last_index
+            } else {
+                LogIndex(start.safe.next_index.0.saturating_sub(1))
+            },
+            last_term: if empty {
+                start.last_term
+            } else {
+                start.safe.term
+            },
+            damaged: start.damaged,
+        };
+        self.put(Entry::PartitionCreated(state), state).await?;
+        for batch in &start.tail {
+            state.log_end = batch.next_offset();
+            (state.last_index, state.last_term) = (batch.index, batch.term);
+            let entry = Entry::Append {
+                partition: id,
+                index: batch.index,
+                term: batch.term,
+                base_offset: batch.base_offset,
+                record_count: batch.record_count,
+                batch: &batch.batch,
+            };
+            self.put(entry, state).await?;
+        }
+        Ok(())
+    }
+
+    async fn put(&self, entry: Entry<'_>, state: PartitionCheckpoint) -> Result<(), StorageError> {
+        self.journal.room(entry.encoded_len()).await;
+        let sequence = self
+            .journal
+            .append(entry, ())
+            .map_err(|_| StorageError::ShuttingDown)?;
+        if self.state.oldest_needed.get().is_none() {
+            self.state.oldest_needed.set(Some(sequence));
+        }
+        self.state
+            .partitions
+            .borrow_mut()
+            .insert(state.partition, state);
+        Ok(())
+    }
+}
