@@ -37,6 +37,11 @@ fn variable(name: &str) -> Option<u64> {
     })
 }
 
+/// Whether one seed was asked for: it tells what it does.
+fn is_alone() -> bool {
+    variable("MILLRACE_SEED").is_some()
+}
+
 /// Runs a seed; what went wrong, if anything did.
 fn outcome(seed: u64) -> Result<BTreeMap<&'static str, u64>, String> {
     catch_unwind(AssertUnwindSafe(|| run_seed(seed))).unwrap_or_else(|panic| {

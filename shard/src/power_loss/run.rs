@@ -54,6 +54,7 @@ enum Trouble {
 }
 
 /// What a seed decided for one life.
+#[derive(Debug)]
 struct Plan {
     number: u64,
     shards: u16,
@@ -196,6 +197,9 @@ fn one_life(
     model: &Rc<RefCell<Model>>,
     recorded: &mut u16,
 ) -> Result<bool, Violation> {
+    if super::is_alone() {
+        println!("{plan:?}");
+    }
     simulation.restart(NODE);
     simulation.set_faults(NODE, plan.faults());
     {
