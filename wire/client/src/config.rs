@@ -145,7 +145,7 @@ pub struct ProducerConfig {
     pub compression: Compression,
     /// Produce requests that may be unanswered on one connection. Each carries at most one batch of
     /// a partition, and a partition has at most one batch under way, unless `retries` is 0 (see
-    /// `core::producer` for the reason).
+    /// [`crate::core::producer`] for the reason).
     pub max_in_flight: usize,
     /// Bytes of records accepted and not yet answered; at the bound, `send` waits. A record larger
     /// than the bound waits for an empty buffer and then takes all of it.

@@ -4,7 +4,7 @@
 //! configuration), any number of [`Producer`]s and [`Consumer`]s. All of them share one connection
 //! to each shard of the broker that they need, and one task that drives them.
 //!
-//! Two layers. `core` decides everything (batching, routing, retries, metadata, prefetch) as a
+//! Two layers. [`core`] decides everything (batching, routing, retries, metadata, prefetch) as a
 //! state machine that does no I/O, keeps no clock and draws no randomness of its own, so that a
 //! simulator can run it. The tokio face around it, private to this crate, moves bytes and time and
 //! decides nothing. Neither ever runs on a shard of a broker.
@@ -31,6 +31,7 @@
 //! ```
 
 mod config;
+pub mod core;
 mod error;
 mod face;
 mod record;
@@ -39,10 +40,11 @@ pub use config::{
     Acks, ClientConfig, Compression, ConsumerConfig, OutOfRange, ProducerConfig, Start,
     UnknownOutcome,
 };
+pub use core::BrokerInfo;
 pub use error::ClientError;
 pub use face::{
-    Admin, BrokerInfo, Client, ConfigChange, Consumer, CreatedTopic, DeletedRecords, Delivery,
-    ListedOffset, NewTopic, OffsetQuery, Pong, Producer,
+    Admin, Client, ConfigChange, Consumer, CreatedTopic, DeletedRecords, Delivery, ListedOffset,
+    NewTopic, OffsetQuery, Pong, Producer,
 };
 pub use millrace_wire::error::{ErrorCode, WireError};
 pub use millrace_wire::native::messages;

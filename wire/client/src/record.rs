@@ -92,6 +92,6 @@ pub struct ConsumedRecord {
     pub key: Option<Bytes>,
     /// Value; none is a tombstone.
     pub value: Option<Bytes>,
-    /// Headers, in order.
+    /// Headers, in order. What is not UTF-8 in a name is replaced.
     pub headers: Vec<Header>,
 }

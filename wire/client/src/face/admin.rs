@@ -1,9 +1,28 @@
 //! Topics, their configuration, and questions about them.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::messages::{DescribeTopicResponse, MetadataResponse, StatsResponse, TopicListing};
+use millrace_wire::native::messages::*;
+use millrace_wire::native::{Request, Response};
+use tokio::sync::oneshot;
+
+use super::shared::Shared;
+use crate::core::RequestId;
 use crate::{Client, ClientError};
+
+/// Awaits an answer and takes the expected kind out of it.
+macro_rules! answer {
+    ($call:expr, $kind:ident) => {
+        match $call.await {
+            Ok(Response::$kind(answer)) => Ok(answer),
+            Ok(_) => Err(ClientError::invalid(
+                "the broker does not answer what was asked",
+            )),
+            Err(error) => Err(error),
+        }
+    };
+}
 
 /// Makes, describes and removes topics. Cloning is cheap.
 ///
@@ -11,7 +30,7 @@ use crate::{Client, ClientError};
 /// with [`ClientError::ConnectionLost`], since it may have taken effect.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    pub(super) _client: Client,
+    pub(super) client: Client,
 }
 
 /// A topic to be made.
@@ -116,25 +135,45 @@ pub struct Pong {
 impl Admin {
     /// Makes a topic.
     pub async fn create_topic(&self, topic: NewTopic) -> Result<CreatedTopic, ClientError> {
-        let _ = topic;
-        Err(ClientError::Closed)
+        let request = CreateTopicRequest {
+            name: topic.name.clone(),
+            partitions: topic.partitions,
+            configs: entries(topic.configs),
+            validate_only: topic.validate_only,
+        };
+        let answer = answer!(self.change(request), CreateTopic)?;
+        ClientError::check(&answer.status)?;
+        let CreateTopicResponse {
+            topic_id,
+            partitions,
+            ..
+        } = answer;
+        Ok(CreatedTopic {
+            name: topic.name,
+            topic_id,
+            partitions,
+        })
     }
 
     /// Removes a topic and its records.
     pub async fn delete_topic(&self, name: &str) -> Result<(), ClientError> {
-        let _ = name;
-        Err(ClientError::Closed)
+        let request = DeleteTopicRequest { name: name.into() };
+        ClientError::check(&answer!(self.change(request), DeleteTopic)?.status)
     }
 
     /// All topics, sorted by name.
     pub async fn list_topics(&self) -> Result<Vec<TopicListing>, ClientError> {
-        Err(ClientError::Closed)
+        let answer = answer!(self.ask(ListTopicsRequest {}), ListTopics)?;
+        ClientError::check(&answer.status)?;
+        Ok(answer.topics)
     }
 
     /// Everything about one topic.
     pub async fn describe_topic(&self, name: &str) -> Result<DescribeTopicResponse, ClientError> {
-        let _ = name;
-        Err(ClientError::Closed)
+        let request = DescribeTopicRequest { name: name.into() };
+        let answer = answer!(self.ask(request), DescribeTopic)?;
+        ClientError::check(&answer.status)?;
+        Ok(answer)
     }
 
     /// Sets and unsets entries of a topic's configuration.
@@ -143,8 +182,13 @@ impl Admin {
         name: &str,
         change: ConfigChange,
     ) -> Result<(), ClientError> {
-        let _ = (name, change);
-        Err(ClientError::Closed)
+        let request = AlterTopicConfigRequest {
+            name: name.into(),
+            set: entries(change.set),
+            unset: change.unset,
+            validate_only: change.validate_only,
+        };
+        ClientError::check(&answer!(self.change(request), AlterTopicConfig)?.status)
     }
 
     /// Grows a topic to `total` partitions. Keys may then map to other partitions than before.
@@ -154,8 +198,12 @@ impl Admin {
         total: u32,
         validate_only: bool,
     ) -> Result<(), ClientError> {
-        let _ = (name, total, validate_only);
-        Err(ClientError::Closed)
+        let request = CreatePartitionsRequest {
+            name: name.into(),
+            total_partitions: total,
+            validate_only,
+        };
+        ClientError::check(&answer!(self.change(request), CreatePartitions)?.status)
     }
 
     /// Deletes the records before an offset in each of these partitions; none deletes all that can
@@ -164,8 +212,37 @@ impl Admin {
         &self,
         before: &[(&str, u32, Option<i64>)],
     ) -> Result<Vec<DeletedRecords>, ClientError> {
-        let _ = before;
-        Err(ClientError::Closed)
+        let mut topics: Vec<DeleteRecordsTopic> = Vec::new();
+        for (name, partition, offset) in before {
+            if topics.last().is_none_or(|topic| topic.name != *name) {
+                topics.push(DeleteRecordsTopic {
+                    name: (*name).into(),
+                    partitions: Vec::new(),
+                });
+            }
+            if let Some(topic) = topics.last_mut() {
+                let before_offset = offset.unwrap_or(-1);
+                let partition = *partition;
+                topic.partitions.push(DeleteRecordsPartition {
+                    partition,
+                    before_offset,
+                });
+            }
+        }
+        // Repeatable: what is gone stays gone.
+        let answer = answer!(self.ask(DeleteRecordsRequest { topics }), DeleteRecords)?;
+        let results = answer.topics.into_iter().flat_map(|topic| {
+            let name = topic.name;
+            topic
+                .partitions
+                .into_iter()
+                .map(move |result| DeletedRecords {
+                    topic: name.clone(),
+                    partition: result.partition,
+                    log_start: ClientError::check(&result.status).map(|()| result.log_start),
+                })
+        });
+        Ok(results.collect())
     }
 
     /// Asks for offsets by meaning or by time. One answer per question, in the order asked.
@@ -173,15 +250,44 @@ impl Admin {
         &self,
         questions: &[(&str, u32, OffsetQuery)],
     ) -> Result<Vec<ListedOffset>, ClientError> {
-        let _ = questions;
-        Err(ClientError::Closed)
+        let mut topics: Vec<ListOffsetsTopic> = Vec::new();
+        for (name, partition, query) in questions {
+            if topics.last().is_none_or(|topic| topic.name != *name) {
+                topics.push(ListOffsetsTopic {
+                    name: (*name).into(),
+                    partitions: Vec::new(),
+                });
+            }
+            if let Some(topic) = topics.last_mut() {
+                let (partition, timestamp) = (*partition, query.timestamp());
+                topic.partitions.push(ListOffsetsPartition {
+                    partition,
+                    timestamp,
+                });
+            }
+        }
+        let answer = answer!(self.ask(ListOffsetsRequest { topics }), ListOffsets)?;
+        let results = answer.topics.into_iter().flat_map(|topic| {
+            let name = topic.name;
+            topic
+                .partitions
+                .into_iter()
+                .map(move |result| ListedOffset {
+                    topic: name.clone(),
+                    partition: result.partition,
+                    offset: ClientError::check(&result.status)
+                        .map(|()| Some(result.offset).filter(|offset| *offset >= 0)),
+                    timestamp: Some(result.timestamp).filter(|ms| *ms >= 0),
+                })
+        });
+        Ok(results.collect())
     }
 
     /// Nodes and topics: of all topics, or of those named. A topic that does not exist is there
     /// with its error.
     pub async fn metadata(&self, topics: Option<&[&str]>) -> Result<MetadataResponse, ClientError> {
-        let _ = topics;
-        Err(ClientError::Closed)
+        let topics = topics.map(|names| names.iter().map(|name| (*name).to_string()).collect());
+        answer!(self.ask(MetadataRequest { topics }), Metadata)
     }
 
     /// Tells a damaged partition to serve again without the acknowledged records that its disk
@@ -192,17 +298,86 @@ impl Admin {
         partition: u32,
         accept_data_loss: bool,
     ) -> Result<i64, ClientError> {
-        let _ = (topic, partition, accept_data_loss);
-        Err(ClientError::Closed)
+        let request = RepairPartitionRequest {
+            topic: topic.into(),
+            partition,
+            accept_data_loss,
+        };
+        let answer = answer!(self.change(request), RepairPartition)?;
+        ClientError::check(&answer.status)?;
+        Ok(answer.log_end)
     }
 
     /// Counters and latency histograms of every shard.
     pub async fn stats(&self) -> Result<StatsResponse, ClientError> {
-        Err(ClientError::Closed)
+        answer!(self.ask(StatsRequest {}), Stats)
     }
 
     /// Whether the broker is there, and how far away.
     pub async fn ping(&self) -> Result<Pong, ClientError> {
-        Err(ClientError::Closed)
+        let begun = Instant::now();
+        let answer = answer!(self.ask(PingRequest {}), Ping)?;
+        Ok(Pong {
+            round_trip: begun.elapsed(),
+            broker_time_ms: answer.time_ms,
+        })
     }
+
+    /// A question: asked again if the connection breaks.
+    async fn ask(&self, request: impl Into<Request>) -> Result<Response, ClientError> {
+        self.call(request.into(), true).await
+    }
+
+    /// Something that must not be done twice without being asked.
+    async fn change(&self, request: impl Into<Request>) -> Result<Response, ClientError> {
+        self.call(request.into(), false).await
+    }
+
+    async fn call(&self, request: Request, repeatable: bool) -> Result<Response, ClientError> {
+        let shared = &self.client.0.shared;
+        let (sender, reply) = oneshot::channel();
+        let id = shared.with(|inner, now| {
+            let id = inner.core.request(now, request, repeatable);
+            inner.replies.insert(id, sender);
+            id
+        });
+        let _cancel = Cancel { shared, id };
+        reply.await.map_err(|_| ClientError::Closed)?
+    }
+}
+
+/// Forgets a request when nobody waits for it any more.
+struct Cancel<'a> {
+    shared: &'a Arc<Shared>,
+    id: RequestId,
+}
+
+impl Drop for Cancel<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.shared.lock();
+        if inner.replies.remove(&self.id).is_some() {
+            inner.core.cancel(self.id);
+        }
+    }
+}
+
+impl OffsetQuery {
+    /// How it is asked on the wire.
+    fn timestamp(self) -> i64 {
+        match self {
+            OffsetQuery::Latest => -1,
+            OffsetQuery::Earliest => -2,
+            OffsetQuery::MaxTimestamp => -3,
+            OffsetQuery::AtTimestamp(ms) => ms.max(0),
+        }
+    }
+}
+
+fn entries(configs: Vec<(String, String)>) -> Vec<ConfigEntry> {
+    let entry = |(name, value)| ConfigEntry {
+        name,
+        value,
+        is_set: true,
+    };
+    configs.into_iter().map(entry).collect()
 }

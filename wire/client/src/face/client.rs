@@ -1,71 +1,130 @@
 //! The handle that everything comes from.
 
-use crate::{Admin, ClientConfig, ClientError, Consumer, ConsumerConfig, Producer, ProducerConfig};
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
-/// A connection to a Millrace broker, shared by everything made from it. Cloning is cheap.
+use tokio::sync::oneshot;
+
+use super::shared::Shared;
+use crate::{
+    Admin, BrokerInfo, ClientConfig, ClientError, Consumer, ConsumerConfig, Producer,
+    ProducerConfig,
+};
+
+/// A client of a Millrace broker, shared by everything made from it. Cloning is cheap.
 ///
 /// It lives as long as any clone, [`Admin`], [`Producer`] or [`Consumer`] of it, and after the last
 /// one is dropped until the records that were accepted are delivered or have failed (as long as the
 /// runtime runs; [`Producer::close`] waits for that).
-#[derive(Clone, Debug)]
-pub struct Client {}
+#[derive(Clone)]
+pub struct Client(pub(super) Arc<Handle>);
 
-/// What a broker said of itself in the handshake.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BrokerInfo {
-    /// The cluster's identity.
-    pub cluster_id: String,
-    /// The node that answered.
-    pub node_id: u32,
-    /// How often it has started.
-    pub boot_epoch: u32,
-    /// How many shards it has.
-    pub shard_count: u16,
-    /// Its version.
-    pub version: String,
+/// Held by everything that a user may hold; the last one to go closes the client.
+pub(super) struct Handle {
+    pub(super) shared: Arc<Shared>,
+    pub(super) config: ClientConfig,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
 }
 
 impl Client {
-    /// Connects to the first bootstrap address that answers.
+    /// Connects to the first bootstrap address that answers. Must be called on a tokio runtime,
+    /// which runs the client from then on.
     ///
-    /// Fails when none does within [`ClientConfig::connect_timeout`] each. Later losses of the
-    /// connection are mended in the background for as long as something needs one.
+    /// Fails when none does, [`ClientConfig::connect_timeout`] being the limit for each. Later
+    /// losses of the connection are mended in the background for as long as something needs one.
     pub async fn connect(config: ClientConfig) -> Result<Client, ClientError> {
         if config.bootstrap.is_empty() {
             return Err(ClientError::invalid("bootstrap names no address"));
         }
-        Err(ClientError::Closed)
+        for address in &config.bootstrap {
+            let port = address
+                .rsplit_once(':')
+                .map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(_))) {
+                return Err(ClientError::invalid(format!(
+                    "the bootstrap address '{address}' is not of the form host:port, \
+                     such as 127.0.0.1:9092"
+                )));
+            }
+        }
+        let seed = RandomState::new().hash_one(std::process::id());
+        let shared = Shared::new(config.clone(), seed);
+        let client = Client(Arc::new(Handle {
+            shared: shared.clone(),
+            config,
+        }));
+        let (sender, connected) = oneshot::channel();
+        shared.with(|inner, _| {
+            inner.connecting = Some(sender);
+            inner.core.connect();
+        });
+        tokio::spawn(shared.drive());
+        connected.await.map_err(|_| ClientError::Closed)??;
+        Ok(client)
     }
 
     /// What the broker said of itself when it was last connected to.
     #[must_use]
     pub fn broker(&self) -> BrokerInfo {
-        BrokerInfo {
-            cluster_id: String::new(),
-            node_id: 0,
-            boot_epoch: 0,
-            shard_count: 0,
-            version: String::new(),
-        }
+        // `connect` gives out no client before a handshake has succeeded.
+        self.0
+            .shared
+            .lock()
+            .core
+            .broker()
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Topics, their configuration, and questions about them.
     #[must_use]
     pub fn admin(&self) -> Admin {
         Admin {
-            _client: self.clone(),
+            client: self.clone(),
         }
     }
 
     /// A producer. One is enough for most programs: it may be shared between tasks.
     pub fn producer(&self, config: ProducerConfig) -> Result<Producer, ClientError> {
-        let _ = config;
-        Err(ClientError::Closed)
+        if config.batch_bytes == 0 || config.buffer_bytes == 0 || config.max_in_flight == 0 {
+            return Err(ClientError::invalid(
+                "batch_bytes, buffer_bytes and max_in_flight are at least 1",
+            ));
+        }
+        if config.linger > config.delivery_timeout {
+            return Err(ClientError::invalid(
+                "linger is longer than delivery_timeout",
+            ));
+        }
+        Ok(Producer::new(self.0.clone(), config))
     }
 
     /// A consumer, with nothing assigned.
     pub fn consumer(&self, config: ConsumerConfig) -> Result<Consumer, ClientError> {
-        let _ = config;
-        Err(ClientError::Closed)
+        if config.max_bytes == 0
+            || config.partition_max_bytes == 0
+            || config.prefetch_bytes == 0
+            || config.max_poll_records == 0
+        {
+            return Err(ClientError::invalid(
+                "max_bytes, partition_max_bytes, prefetch_bytes and max_poll_records are at \
+                 least 1",
+            ));
+        }
+        Ok(Consumer::new(self.0.clone(), config))
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("bootstrap", &self.0.config.bootstrap)
+            .finish_non_exhaustive()
     }
 }

@@ -1,15 +1,19 @@
-//! The tokio face: what users hold. It moves bytes and time between sockets and the core,
+//! The tokio face: what users hold. It moves bytes and time between sockets and [`crate::core`],
 //! which decides; it never decides itself. Runs on the user's tokio runtime, as one driver task per
-//! client and two per connection.
+//! client, which keeps time, and one task per connection.
 
 mod admin;
 mod client;
+mod connection;
 mod consumer;
+mod delivery;
 mod producer;
+mod shared;
 
 pub use admin::{
     Admin, ConfigChange, CreatedTopic, DeletedRecords, ListedOffset, NewTopic, OffsetQuery, Pong,
 };
-pub use client::{BrokerInfo, Client};
+pub use client::Client;
 pub use consumer::Consumer;
-pub use producer::{Delivery, Producer};
+pub use delivery::Delivery;
+pub use producer::Producer;

@@ -1,0 +1,10 @@
+//! The core against a scripted broker, in virtual time.
+
+#[path = "../../../tests/common/log.rs"]
+mod log;
+
+mod consuming;
+mod linking;
+mod producing;
+mod random_faults;
+mod world;
