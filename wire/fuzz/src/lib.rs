@@ -13,6 +13,7 @@ mod batches;
 mod frames;
 pub mod mutation;
 mod names;
+mod segments;
 
 use std::path::PathBuf;
 
@@ -49,6 +50,8 @@ targets! {
     batch_snappy: batches::snappy, || batches::codec_seeds(batches::SNAPPY);
     batch_lz4: batches::lz4, || batches::codec_seeds(batches::LZ4);
     batch_zstd: batches::zstd, || batches::codec_seeds(batches::ZSTD);
+    segment_entries: segments::entries, segments::entries_seeds;
+    segment_blocks: segments::blocks, segments::blocks_seeds;
     topic_name: names::topic_name, names::topic_name_seeds;
 }
 

@@ -369,4 +369,25 @@ mod tests {
             Err(Flaw::Impossible(_))
         ));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn blocks_with_a_good_sum_and_any_fields_are_taken_or_refused(
+            magic in 0..3_usize,
+            mut fields in proptest::collection::vec(proptest::num::u8::ANY, 100..CRC_AT),
+            position: u64,
+        ) {
+            let partition = PartitionId { topic: TopicId(1), partition: PartitionIndex(2) };
+            let identity = Identity::of(partition, Offset(3));
+            let magic = [&HEADER_MAGIC[..], &SEAL_MAGIC, places::INDEX_MAGIC.as_slice()][magic];
+            fields[..magic.len()].copy_from_slice(magic);
+            fields[magic.len()..magic.len() + 2].copy_from_slice(&VERSION.to_le_bytes());
+            let mut block = vec![0; BLOCK_BYTES];
+            block[..fields.len()].copy_from_slice(&fields);
+            seal_block(&mut block, identity);
+            let _ = FileHeader::decode(&block, partition, Offset(3));
+            let _ = Seal::decode(&block, identity, Offset(3), position);
+            let _ = decode_places(&block, identity, 0, None);
+        }
+    }
 }

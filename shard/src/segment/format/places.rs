@@ -6,7 +6,7 @@ use super::{CRC_AT, FIRST_ENTRY, Flaw, Identity, Put, VERSION, open_block, seal_
 
 /// Places in one index block.
 pub const PLACES_PER_BLOCK: usize = 170;
-const INDEX_MAGIC: [u8; 4] = *b"MLRI";
+pub(super) const INDEX_MAGIC: [u8; 4] = *b"MLRI";
 const PLACES_AT: usize = 12;
 const PLACE_BYTES: usize = 24;
 /// Set in the count of an index's last block.
