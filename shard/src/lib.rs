@@ -6,11 +6,13 @@
 //! nothing of sockets' protocols, topics' names in requests or configuration files: that is
 //! `server/`.
 
+pub mod directory;
 pub mod env;
 pub mod error;
 pub mod journal;
 pub mod local;
 pub mod log;
+pub mod mesh;
 pub mod metrics;
 pub mod relayout;
 pub mod runtime;

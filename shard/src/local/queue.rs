@@ -13,12 +13,14 @@ struct Shared<T> {
     items: VecDeque<(T, Permit)>,
     senders: usize,
     receiver_gone: bool,
+    /// A sender said that nothing more will come.
+    closed: bool,
     waiting: Option<Waker>,
 }
 
-/// The receiver went away; the value comes back.
+/// The receiver went away or the queue was closed; the value comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the queue's receiver has gone away")]
+#[error("the queue is closed")]
 pub struct Closed<T>(pub T);
 
 /// Why a value was not queued at once; the value comes back.
@@ -27,8 +29,8 @@ pub enum TrySendError<T> {
     /// The queue is full at the moment.
     #[error("the queue is full")]
     Full(T),
-    /// The receiver went away.
-    #[error("the queue's receiver has gone away")]
+    /// The receiver went away or the queue was closed.
+    #[error("the queue is closed")]
     Closed(T),
 }
 
@@ -39,6 +41,7 @@ pub fn queue<T>(capacity: u32) -> (Sender<T>, Receiver<T>) {
         items: VecDeque::new(),
         senders: 1,
         receiver_gone: false,
+        closed: false,
         waiting: None,
     }));
     let room = Semaphore::new(u64::from(capacity.max(1)));
@@ -78,16 +81,31 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Whether the receiver has gone away.
+    /// Whether the receiver has gone away or a sender has closed the queue.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.shared.borrow().receiver_gone
+        let shared = self.shared.borrow();
+        shared.receiver_gone || shared.closed
+    }
+
+    /// Ends the queue for all senders: the receiver gets what is queued, then nothing.
+    pub fn close(&self) {
+        let waiting = {
+            let mut shared = self.shared.borrow_mut();
+            shared.closed = true;
+            shared.waiting.take()
+        };
+        if let Some(waker) = waiting {
+            waker.wake();
+        }
+        // Senders that wait for room learn that it is over.
+        self.room.open();
     }
 
     fn put(&self, value: T, permit: Permit) -> Result<(), Closed<T>> {
         let waiting = {
             let mut shared = self.shared.borrow_mut();
-            if shared.receiver_gone {
+            if shared.receiver_gone || shared.closed {
                 return Err(Closed(value));
             }
             shared.items.push_back((value, permit));
@@ -144,7 +162,7 @@ impl<T> Receiver<T> {
                 drop(permit);
                 return Poll::Ready(Some(value));
             }
-            if shared.senders == 0 {
+            if shared.senders == 0 || shared.closed {
                 return Poll::Ready(None);
             }
             shared.waiting = Some(context.waker().clone());
