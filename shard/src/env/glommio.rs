@@ -404,3 +404,46 @@ impl File for GlommioFile {
         self.file.close().await.map_err(io_error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::testing::run_shard;
+
+    #[test]
+    fn a_panic_on_the_blocking_pool_is_an_error_and_the_pool_goes_on() {
+        run_shard(|_env| async {
+            for _ in 0..8 {
+                let panicked = blocking::<()>(|| panic!("on purpose")).await;
+                assert!(panicked.unwrap_err().to_string().contains("panicked"));
+            }
+            assert_eq!(blocking(|| Ok(7)).await.unwrap(), 7);
+        });
+    }
+
+    #[test]
+    fn errors_of_the_system_keep_their_number() {
+        run_shard(|env| async move {
+            let missing = Path::new("/nonexistent/file");
+            let errors = [
+                env.open(missing, OpenOptions::default()).await.err(),
+                env.list_directory(missing).await.err(),
+                env.space(missing).await.err(),
+                env.rename(missing, missing).await.err(),
+            ];
+            for error in errors {
+                assert_eq!(error.unwrap().raw_os_error(), Some(libc::ENOENT));
+            }
+        });
+    }
+
+    #[test]
+    fn a_task_may_have_any_number_of_wakers() {
+        run_shard(|_env| async {
+            // glommio counts its own wakers of one task in 15 bits, and panics.
+            let waker = std::future::poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+            let clones: Vec<_> = (0..100_000).map(|_| waker.clone()).collect();
+            drop(clones);
+        });
+    }
+}

@@ -226,6 +226,9 @@ impl<Req, Rep> State<Req, Rep> {
     }
 }
 
+/// A caller, and its place among the calls under way.
+type Waiting<Rep> = (OneshotSender<Option<Rep>>, Permit);
+
 /// Another shard, as this one sees it.
 struct Peer<Req, Rep> {
     shard: ShardId,
@@ -234,7 +237,7 @@ struct Peer<Req, Rep> {
     room: Semaphore,
     /// Calls without a reply. Each holds its place until the reply has come, even if the caller has
     /// gone: only then is there room in the channels.
-    calls: RefCell<HashMap<u64, (OneshotSender<Option<Rep>>, Permit)>>,
+    calls: RefCell<HashMap<u64, Waiting<Rep>>>,
     next_call: Cell<u64>,
     ended: Cell<bool>,
 }

@@ -189,3 +189,62 @@ fn offer_kick(pulse: &Arc<Pulse>) {
     }))
     .detach();
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::affinity::allowed_cpus;
+    use super::super::testing::{place, run_shard, scratch, settings};
+    use super::*;
+    use crate::env::{Env, Queue};
+
+    #[test]
+    fn a_shard_is_pinned_and_its_blocking_pool_is_not() {
+        let (own, pool) = run_shard(|_env| async {
+            let own = allowed_cpus().unwrap();
+            let pool = glommio::executor()
+                .spawn_blocking(|| allowed_cpus().unwrap())
+                .await;
+            (own, pool)
+        });
+        assert_eq!(own.len(), 1);
+        assert_eq!(pool, allowed_cpus().unwrap());
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_used_is_told() {
+        let nowhere = place(3, Path::new("/nonexistent/data"));
+        let started = ShardThread::start(nowhere, &settings(), |_env| async {});
+        let error = started.unwrap().join().unwrap_err().to_string();
+        assert!(
+            error.contains("shard 3") && error.contains("/nonexistent/data"),
+            "{error}"
+        );
+    }
+
+    /// Set in the child process of the test below.
+    const CHILD: &str = "MILLRACE_TEST_PANICS";
+
+    #[test]
+    fn a_panic_that_matters_stops_the_process_at_once() {
+        if std::env::var_os(CHILD).is_some() {
+            run_shard(|env| async move {
+                let panics = async { panic!("on purpose") };
+                env.spawn(Queue::Requests, "owner", OnPanic::StopProcess, panics)
+                    .await
+            });
+            unreachable!("the process has stopped");
+        }
+        use std::os::unix::process::ExitStatusExt;
+        let name = "runtime::executor::tests::a_panic_that_matters_stops_the_process_at_once";
+        let directory = scratch();
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let child = child
+            .args(["--exact", name, "--nocapture"])
+            .env(CHILD, "1")
+            .current_dir(directory.path());
+        let output = child.output().unwrap();
+        assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
+    }
+}
