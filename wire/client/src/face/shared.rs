@@ -41,6 +41,13 @@ pub(super) struct Inner {
     closing: bool,
 }
 
+impl Inner {
+    /// Nobody holds the client any more, and nothing is left to deliver.
+    fn is_done(&self) -> bool {
+        self.closing && !self.core.has_undelivered()
+    }
+}
+
 pub(super) struct Shared {
     inner: Mutex<Inner>,
     /// Wakes the driver.
@@ -114,7 +121,8 @@ impl Shared {
             self.carry_out(inner, event);
         }
         let next = inner.core.poll_timeout();
-        if next.is_some_and(|next| inner.armed.is_none_or(|armed| next < armed)) || inner.closing {
+        let earlier = next.is_some_and(|next| inner.armed.is_none_or(|armed| next < armed));
+        if earlier || inner.is_done() {
             self.wake.notify_one();
         }
     }
@@ -195,7 +203,7 @@ impl Shared {
                 inner.core.handle_timeout(now);
                 self.pump(&mut inner, now);
                 inner.armed = inner.core.poll_timeout();
-                (inner.armed, inner.closing && !inner.core.has_undelivered())
+                (inner.armed, inner.is_done())
             };
             if done {
                 break;
