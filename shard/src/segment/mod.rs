@@ -132,7 +132,11 @@ pub struct FoundBatch {
     pub batch: Bytes,
 }
 
-/// One partition's segments.
+/// Damaged places of one partition that are logged; the counter goes on counting.
+const TOLD_MAX: usize = 32;
+
+/// One partition's segments. Its futures must be awaited to their end: dropped before, they drop an
+/// I/O in flight.
 pub struct Segments<E: Env> {
     env: E,
     directory: PathBuf,
@@ -156,6 +160,8 @@ struct State<E: Env> {
     /// The one being written, once something was asked of it.
     active: Option<Active>,
     cursors: Vec<Cursor<E>>,
+    /// Damage that is in the log already, at most [`TOLD_MAX`] places of it.
+    told: Vec<(Offset, u64)>,
 }
 
 /// What is in memory of the segment being written.
@@ -197,6 +203,7 @@ impl<E: Env> Segments<E> {
             complete: Vec::new(),
             active: None,
             cursors: Vec::new(),
+            told: Vec::new(),
         };
         Segments {
             env,
@@ -253,7 +260,20 @@ impl<E: Env> Segments<E> {
             next_readable,
             what,
         };
-        tracing::error!(%damage, "damage on the disk");
+        if self.is_news(from, position) {
+            tracing::error!(%damage, "damage on the disk");
+        }
         SegmentError::Damaged(Box::new(damage))
+    }
+
+    /// Whether damage at this place has not been logged yet: readers that try again and again would
+    /// fill the log with it.
+    fn is_news(&self, from: Offset, position: u64) -> bool {
+        let told = &mut self.state.borrow_mut().told;
+        let news = told.len() < TOLD_MAX && !told.contains(&(from, position));
+        if news {
+            told.push((from, position));
+        }
+        news
     }
 }

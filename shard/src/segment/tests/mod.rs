@@ -2,6 +2,7 @@
 
 mod damage;
 mod format;
+mod glommio;
 mod model;
 mod small;
 
@@ -54,11 +55,20 @@ async fn make_data_directory<E: Env>(env: E) {
 }
 
 fn open<E: Env>(env: &E, end: SegmentEnd, open_files: usize) -> Rc<Segments<E>> {
+    open_in(env, directory(), end, open_files)
+}
+
+fn open_in<E: Env>(
+    env: &E,
+    directory: PathBuf,
+    end: SegmentEnd,
+    open_files: usize,
+) -> Rc<Segments<E>> {
     let topic: TopicName = "topic".parse().expect("a good name");
     let files = FileCache::new(env.clone(), open_files);
     Rc::new(Segments::new(
         env.clone(),
-        directory(),
+        directory,
         PARTITION,
         &topic,
         end,
