@@ -155,6 +155,8 @@ pub struct ProducerConfig {
     /// Whether batches of unknown fate are among those.
     pub unknown_outcome: UnknownOutcome,
     /// How long a batch may take from its first record's acceptance to its answer, retries included.
+    /// An attempt that is under way when the time ends is still waited for, at most for the client's
+    /// `request_timeout`, since its outcome is worth more than the time.
     pub delivery_timeout: Duration,
 }
 
