@@ -59,7 +59,7 @@ impl JournalConfig {
     /// Refuses what cannot work.
     pub fn check(&self) -> Result<(), JournalError> {
         let refuse = |what: String| Err(JournalError::Config(what));
-        if self.file_bytes < MIN_FILE_BYTES || self.file_bytes % BLOCK_BYTES as u64 != 0 {
+        if self.file_bytes < MIN_FILE_BYTES || !self.file_bytes.is_multiple_of(BLOCK_BYTES as u64) {
             return refuse(format!(
                 "the length of a file must be a multiple of {BLOCK_BYTES} and at least {MIN_FILE_BYTES}, not {}",
                 self.file_bytes

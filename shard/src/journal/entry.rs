@@ -248,6 +248,15 @@ impl<'a> Entry<'a> {
     }
 }
 
+/// The only entry of a group that has nothing to say.
+pub(super) fn encode_seal(seed: EntrySeed) -> [u8; ENTRY_HEADER_BYTES] {
+    EntryHead {
+        kind: Kind::Seal,
+        ..EntryHead::default()
+    }
+    .encode(seed)
+}
+
 /// What binds an entry's checksum to one group of one journal.
 #[derive(Clone, Copy, Debug)]
 pub struct EntrySeed(u32);
@@ -273,6 +282,9 @@ enum Kind {
     SegmentSafe = 5,
     LossAccepted = 6,
     Checkpoint = 7,
+    /// Says nothing but that the group is all there: what an empty group holds, so that one whose
+    /// header is lost is not taken for one that held something.
+    Seal = 8,
 }
 
 impl Kind {
@@ -285,6 +297,7 @@ impl Kind {
             5 => Kind::SegmentSafe,
             6 => Kind::LossAccepted,
             7 => Kind::Checkpoint,
+            8 => Kind::Seal,
             _ => return None,
         })
     }
@@ -439,6 +452,7 @@ pub enum Seen<'a> {
 pub struct Entries<'a> {
     payload: &'a [u8],
     position: usize,
+    count: u32,
     seed: EntrySeed,
 }
 
@@ -449,6 +463,7 @@ impl<'a> Entries<'a> {
         Entries {
             payload,
             position: 0,
+            count: 0,
             seed,
         }
     }
@@ -459,24 +474,32 @@ impl<'a> Entries<'a> {
     pub fn position(&self) -> usize {
         self.position
     }
+
+    /// How many headers could be read so far, a seal's included.
+    #[must_use]
+    pub fn count_so_far(&self) -> u32 {
+        self.count
+    }
 }
 
 impl<'a> Iterator for Entries<'a> {
     type Item = Seen<'a>;
 
     fn next(&mut self) -> Option<Seen<'a>> {
-        let rest = self.payload.get(self.position..)?;
-        let head = EntryHead::parse(rest, self.seed)?;
-        // The header's own checksum holds, yet the payload may be cut: never past its end.
-        let body = rest[ENTRY_HEADER_BYTES..].get(..head.body_len as usize)?;
-        self.position += ENTRY_HEADER_BYTES + body.len();
-        let intact = crc32fast::hash(body) == head.body_crc;
-        Some(
-            intact
-                .then(|| decode(&head, body))
-                .flatten()
-                .map_or_else(|| Seen::Lost(lost(&head)), Seen::Entry),
-        )
+        loop {
+            let rest = self.payload.get(self.position..)?;
+            let head = EntryHead::parse(rest, self.seed)?;
+            // The header's own checksum holds, yet the payload may be cut: never past its end.
+            let body = rest[ENTRY_HEADER_BYTES..].get(..head.body_len as usize)?;
+            self.position += ENTRY_HEADER_BYTES + body.len();
+            self.count = self.count.saturating_add(1);
+            if head.kind == Kind::Seal {
+                continue;
+            }
+            let intact = crc32fast::hash(body) == head.body_crc;
+            let entry = intact.then(|| decode(&head, body)).flatten();
+            return Some(entry.map_or_else(|| Seen::Lost(lost(&head)), Seen::Entry));
+        }
     }
 }
 
@@ -516,6 +539,7 @@ fn decode<'a>(head: &EntryHead, body: &'a [u8]) -> Option<Entry<'a>> {
             partition,
             log_end: head.offset,
         },
+        Kind::Seal => return None,
     })
 }
 

@@ -44,7 +44,9 @@
 //!
 //! The first group of a file ends with a **checkpoint**: an entry for each partition of the shard.
 //! It is taken when the group is issued, and may include entries of groups that were gathered by
-//! then but are not yet issued: hence *checkpoint through*. An **empty group** seals an idle journal.
+//! then but are not yet issued: hence *checkpoint through*. Those go into the same file, which grows
+//! if need be, so that a checkpoint never waits for another file. A **seal**, a group with a single
+//! entry that says nothing, follows when the journal goes idle: it proves durable what came before.
 //!
 //! # Writing
 //!
@@ -66,9 +68,9 @@
 //!
 //! *Where the journal ends.* Walk the files from the oldest live one, group numbers in order. A
 //! number whose group is missing or fails its CRC is *bad*. Let `covered` be the highest of all
-//! *durable through* seen in intact group headers, and all *previous ends*. Every acknowledged group
-//! is at most... its seal's `covered`: the seal, or any later group, says so. So a bad group up to
-//! `covered` is **damage**: it was durable once, and is reported. The first bad group beyond
+//! *durable through* seen in intact group headers, and all *previous ends*. The group after an
+//! acknowledged one, at the latest its seal, covers it. So a bad group up to `covered` is
+//! **damage**: it was durable once, and is reported. The first bad group beyond
 //! `covered` is **torn**, the journal ends before it, and everything after it is dropped, even whole
 //! groups, in the same file or in the next: none of it can have been acknowledged, because groups
 //! are acknowledged in order and this one never was. (Damage to the very last group, in the few

@@ -1,7 +1,7 @@
 //! A group being gathered: entries are copied, once, into the aligned memory that will be written.
 
 use super::Sequence;
-use super::entry::{Entry, EntrySeed, PartitionCheckpoint};
+use super::entry::{Entry, EntrySeed, PartitionCheckpoint, encode_seal};
 use super::format::{FileHeader, GROUP_HEADER_BYTES, GroupHeader, group_disk_len};
 use crate::env::{BLOCK_BYTES, Env, File, Instant};
 
@@ -109,9 +109,14 @@ impl<E: Env, T> Group<E, T> {
     /// tokens of those who wait for it.
     pub fn finish(
         mut self,
+        env: &E,
         file: FileHeader,
         durable_through: Sequence,
     ) -> (Vec<Buffer<E>>, Vec<T>) {
+        if self.entries == 0 {
+            self.write(env, &encode_seal(self.seed));
+            self.entries = 1;
+        }
         let mut hasher = crc32fast::Hasher::new();
         for (i, chunk) in self.chunks.iter().enumerate() {
             let start = if i == 0 { GROUP_HEADER_BYTES } else { 0 };

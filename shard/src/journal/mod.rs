@@ -29,6 +29,8 @@ mod recovery;
 mod replay;
 mod ring;
 pub mod scan;
+#[cfg(test)]
+mod tests;
 mod walk;
 mod writer;
 

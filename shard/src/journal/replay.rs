@@ -123,7 +123,8 @@ impl Replay {
         let position = entries.position();
         let complete = match place.header {
             Some((len, _)) => position == len as usize,
-            None => ends_at(&payload, position),
+            // Without an entry nothing says that the group was ever here.
+            None => entries.count_so_far() > 0 && ends_at(&payload, position),
         };
         let saved = self.items.len() - before;
         tracing::warn!(

@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -335,7 +335,7 @@ impl<E: Env> Ring<E> {
         Ok(())
     }
 
-    async fn fill(&self, path: &PathBuf) -> Result<(), JournalError> {
+    async fn fill(&self, path: &Path) -> Result<(), JournalError> {
         let options = OpenOptions {
             write: true,
             create: true,

@@ -105,6 +105,22 @@ struct OpenFile<E: Env> {
     len: u64,
 }
 
+impl<E: Env> OpenFile<E> {
+    /// Whether a group goes into this file. The last block is kept for a seal, so that going idle
+    /// begins no file. Two kinds go in even if the file has to grow: a group that the file's
+    /// checkpoint includes, since files come free when that is in force and it must not wait for
+    /// another file; and what a closing journal still has, since nobody is left to free one.
+    fn takes<T>(&self, group: &Group<E, T>, closing: bool) -> bool {
+        let kept = if group.entries() == 0 {
+            0
+        } else {
+            BLOCK_BYTES as u64
+        };
+        let fits = self.position + group.disk_len() + kept <= self.len;
+        fits || closing || group.sequence <= self.header.checkpoint_through
+    }
+}
+
 /// A group with its place on the disk.
 struct Issue<E: Env> {
     sequence: Sequence,
@@ -321,9 +337,8 @@ impl<E: Env, T: 'static> Writer<E, T> {
             .pending
             .pop_front()
             .expect("it was looked at just now");
-        let needed = group.disk_len();
         match &state.file {
-            Some(file) if file.position + needed <= file.len => {
+            Some(file) if file.takes(&group, state.phase == Phase::Closing) => {
                 Next::Write(self.issue(&mut state, group, None))
             }
             _ => {
@@ -467,7 +482,7 @@ impl<E: Env, T: 'static> Writer<E, T> {
         state.sealed = entries == 0;
         let durable = state.durable;
         let file = state.file.as_mut().expect("a file is open from the start");
-        let (buffers, tokens) = group.finish(file.header, durable);
+        let (buffers, tokens) = group.finish(&self.env, file.header, durable);
         let mut pieces = Vec::with_capacity(buffers.len() + 1);
         pieces.extend(first_block.map(|block| (block, 0)));
         for buffer in buffers {
