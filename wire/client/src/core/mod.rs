@@ -7,8 +7,8 @@
 //! The same seed and the same inputs give the same outputs, so a simulator can run the very client
 //! that ships. The tokio face is one driver of it; the tests drive it in virtual time.
 //!
-//! - [`metadata`]: who leads what; [`connections`]: one to each shard that is needed;
-//!   [`requests`]: what an answer is for.
+//! - `metadata`: who leads what; `connections`: one to each shard that is needed;
+//!   `requests`: what an answer is for.
 //! - [`producer`]: batching, order, retries. [`consumer`]: positions, prefetch, long polling.
 //! - `linking`, `asking`, `producing`, `consuming`: how the [`Core`] ties them together, one
 //!   concern each.

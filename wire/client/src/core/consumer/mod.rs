@@ -6,11 +6,11 @@
 //! the tail of a thousand silent partitions has a single request outstanding on each shard. Requests
 //! name every partition they ask for, so when a few of many partitions are busy, answering them
 //! through the wide fetch would send the whole set again for every batch. Instead, partitions that
-//! had data within [`HOT`] move to a *narrow* fetch of their own and the wide one stays parked at
+//! had data within the last second move to a *narrow* fetch of their own and the wide one stays parked at
 //! the broker. A partition belongs to the fetch that was told of it last: one that has grown cold
 //! is taken back by the next wide fetch, one that has become hot is taken out of the parked one, and
 //! whatever the earlier fetch still says of it is dropped. Narrow fetches wait at most
-//! [`NARROW_WAIT`], and at most [`MAX_NARROW`] of them are out.
+//! one second, and at most four of them are out on a connection.
 //!
 //! # Memory
 //!
