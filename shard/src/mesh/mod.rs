@@ -7,8 +7,9 @@
 //! many, so neither is ever full and nothing is ever dropped; one call too many waits. Every call
 //! ends: with the reply, or with an error if the other shard has ended or its handler panicked.
 //!
-//! Limitation: two shards whose handlers call each other may use up the calls in both directions
-//! and wait for each other; a handler therefore does not call back to the shard that asked.
+//! A handler may call back to the shard that asked, since the two directions have separate bounds.
+//! Limitation: a chain that comes back in the *same* direction (a handler of A asks B, whose handler
+//! asks A, whose handler asks B again) could use up that direction's calls and wait for itself.
 
 mod link;
 #[cfg(test)]
@@ -16,8 +17,10 @@ mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::pin::pin;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use futures_util::future::{Either, LocalBoxFuture, join_all, join4, select};
@@ -27,7 +30,7 @@ use millrace_wire::ids::ShardId;
 pub use link::{Incoming, Link, LocalLink, Outgoing, SharedLink};
 
 use crate::env::{Env, OnPanic, Queue};
-use crate::local::{Event, OneshotSender, Permit, Semaphore, oneshot};
+use crate::local::{Event, OneshotReceiver, OneshotSender, Permit, Semaphore, oneshot};
 
 /// Calls that one shard may have under way, to all others together. Memory: each place takes a few
 /// machine words and a request.
@@ -138,6 +141,7 @@ impl<Req: Send + 'static, Rep: Send + 'static, L: Link> Port<Req, Rep, L> {
             closed: Cell::new(false),
             handler: RefCell::new(None),
             handler_set: Event::new(),
+            spawn: spawner(env.clone()),
         });
         // All at once: each end waits for its other one, and shards come to theirs in any order.
         let peers = (0..)
@@ -181,10 +185,16 @@ async fn connect_peer<E: Env, Req: Send + 'static, Rep: Send + 'static, L: Link>
     let receive = receive_replies(Rc::clone(&peer), Rc::clone(&state), replies_in);
     let name = "mesh replies";
     drop(env.spawn(Queue::Requests, name, OnPanic::StopProcess, receive));
-    let serve = serve_requests(env.clone(), Rc::clone(&peer), state, requests_in);
+    let serve = serve_requests(Rc::clone(&peer), state, requests_in);
     let name = "mesh requests";
     drop(env.spawn(Queue::Requests, name, OnPanic::StopProcess, serve));
     peer
+}
+
+type Spawn = Box<dyn Fn(LocalBoxFuture<'static, ()>)>;
+
+fn spawner<E: Env>(env: E) -> Spawn {
+    Box::new(move |task| drop(env.spawn(Queue::Requests, "mesh handler", OnPanic::EndTask, task)))
 }
 
 type Handler<Req, Rep> = Rc<dyn Fn(ShardId, Req) -> LocalBoxFuture<'static, Rep>>;
@@ -196,9 +206,21 @@ struct State<Req, Rep> {
     closed: Cell<bool>,
     handler: RefCell<Option<Handler<Req, Rep>>>,
     handler_set: Event,
+    /// Starts the task of one request.
+    spawn: Spawn,
 }
 
-impl<Req, Rep> State<Req, Rep> {
+impl<Req: 'static, Rep: 'static> State<Req, Rep> {
+    /// Begins to handle a request. The handler is called here, so that requests begin in the order
+    /// in which they came; a panic of its beginning is that of its task all the same.
+    fn begin(&self, handler: &Handler<Req, Rep>, from: ShardId, request: Req, answer: Answer<Rep>) {
+        let begun = catch_unwind(AssertUnwindSafe(|| handler(from, request)));
+        (self.spawn)(Box::pin(async move {
+            let handling = begun.unwrap_or_else(|panic| resume_unwind(panic));
+            answer.send(handling.await);
+        }));
+    }
+
     /// The next item, or nothing if the link or this mesh ends.
     async fn next<T>(&self, incoming: &mut impl Incoming<T>) -> Option<T> {
         let closing = self.closing.listen();
@@ -243,7 +265,7 @@ struct Peer<Req, Rep> {
 }
 
 impl<Req, Rep> Peer<Req, Rep> {
-    async fn call(&self, request: Req) -> Result<Rep, MeshError> {
+    async fn send(&self, request: Req) -> Result<Pending<Rep>, MeshError> {
         let permit = self.room.acquire(1).await;
         if self.ended.get() {
             return Err(MeshError::Ended(self.shard));
@@ -257,11 +279,10 @@ impl<Req, Rep> Peer<Req, Rep> {
             drop(unsent);
             return Err(MeshError::Ended(self.shard));
         }
-        match receiver.await {
-            Ok(Some(reply)) => Ok(reply),
-            Ok(None) => Err(MeshError::HandlerFailed(self.shard)),
-            Err(_) => Err(MeshError::Ended(self.shard)),
-        }
+        Ok(Pending {
+            shard: self.shard,
+            receiver,
+        })
     }
 
     /// No reply will come any more.
@@ -273,7 +294,7 @@ impl<Req, Rep> Peer<Req, Rep> {
     }
 }
 
-async fn receive_replies<Req, Rep>(
+async fn receive_replies<Req: 'static, Rep: 'static>(
     peer: Rc<Peer<Req, Rep>>,
     state: Rc<State<Req, Rep>>,
     mut incoming: impl Incoming<Reply<Rep>>,
@@ -288,8 +309,7 @@ async fn receive_replies<Req, Rep>(
     peer.end();
 }
 
-async fn serve_requests<E: Env, Req: 'static, Rep: 'static>(
-    env: E,
+async fn serve_requests<Req: 'static, Rep: 'static>(
     peer: Rc<Peer<Req, Rep>>,
     state: Rc<State<Req, Rep>>,
     mut incoming: impl Incoming<Request<Req>>,
@@ -298,39 +318,39 @@ async fn serve_requests<E: Env, Req: 'static, Rep: 'static>(
         return;
     };
     while let Some(Request { call, request }) = state.next(&mut incoming).await {
-        let answer = Answer {
+        let asker = Asker::Shard {
             replies: Rc::clone(&peer.replies),
-            call: Some(call),
+            call,
         };
-        let (handler, from) = (Rc::clone(&handler), peer.shard);
-        // Called here, so that requests begin in the order in which they came; a panic of the
-        // handler's beginning is that of its task all the same.
-        let begun =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| handler(from, request)));
-        let handling = async move {
-            let handling = begun.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            answer.send(handling.await);
-        };
-        let name = "mesh handler";
-        drop(env.spawn(Queue::Requests, name, OnPanic::EndTask, handling));
+        state.begin(&handler, peer.shard, request, Answer(Some(asker)));
     }
 }
 
-/// The duty to answer one request: dropped without a reply, it tells that the handler failed.
-struct Answer<Rep> {
-    replies: Rc<dyn Outgoing<Reply<Rep>>>,
-    call: Option<u64>,
+/// Who asked.
+enum Asker<Rep> {
+    /// A task of this shard.
+    Here(OneshotSender<Option<Rep>>),
+    /// Another shard.
+    Shard {
+        replies: Rc<dyn Outgoing<Reply<Rep>>>,
+        call: u64,
+    },
 }
+
+/// The duty to answer one request: dropped without a reply, it tells that the handler failed.
+struct Answer<Rep>(Option<Asker<Rep>>);
 
 impl<Rep> Answer<Rep> {
     fn send(mut self, reply: Rep) {
         self.reply(Some(reply));
     }
 
+    /// Whoever asked may have gone; the reply is then of no use to anybody.
     fn reply(&mut self, reply: Option<Rep>) {
-        if let Some(call) = self.call.take() {
-            // If it is not taken, the caller's shard has ended.
-            let _ = self.replies.send(Reply { call, reply });
+        match self.0.take() {
+            Some(Asker::Here(asker)) => drop(asker.send(reply)),
+            Some(Asker::Shard { replies, call }) => drop(replies.send(Reply { call, reply })),
+            None => {}
         }
     }
 }
@@ -338,6 +358,28 @@ impl<Rep> Answer<Rep> {
 impl<Rep> Drop for Answer<Rep> {
     fn drop(&mut self) {
         self.reply(None);
+    }
+}
+
+/// A request that has been sent: its reply. Dropping this stops nothing.
+#[must_use = "the reply tells whether the request was handled"]
+pub struct Pending<Rep> {
+    shard: ShardId,
+    receiver: OneshotReceiver<Option<Rep>>,
+}
+
+impl<Rep> Future for Pending<Rep> {
+    type Output = Result<Rep, MeshError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let shard = self.shard;
+        Pin::new(&mut self.receiver)
+            .poll(context)
+            .map(|reply| match reply {
+                Ok(Some(reply)) => Ok(reply),
+                Ok(None) => Err(MeshError::HandlerFailed(shard)),
+                Err(_) => Err(MeshError::Ended(shard)),
+            })
     }
 }
 
@@ -376,26 +418,26 @@ impl<Req: 'static, Rep: 'static> Mesh<Req, Rep> {
     /// under way. If this future is dropped, the request may or may not be handled. A shard may ask
     /// itself.
     pub async fn call(&self, to: ShardId, request: Req) -> Result<Rep, MeshError> {
+        self.send(to, request).await?.await
+    }
+
+    /// Sends a request to shard `to` and completes as soon as it is on its way, which may take
+    /// waiting for room. Requests to one shard are begun there in the order in which they were
+    /// sent. Dropping this future before it completes sends nothing.
+    pub async fn send(&self, to: ShardId, request: Req) -> Result<Pending<Rep>, MeshError> {
         match self.inner.peers.get(usize::from(to.0)) {
-            Some(Some(peer)) => peer.call(request).await,
-            Some(None) => self.call_self(request).await,
+            Some(Some(peer)) => peer.send(request).await,
+            Some(None) => self.send_to_self(request).await,
             None => Err(MeshError::NoSuchShard(to)),
         }
     }
 
-    async fn call_self(&self, request: Req) -> Result<Rep, MeshError> {
-        let shard = self.shard();
-        let handler = self
-            .inner
-            .state
-            .handler()
-            .await
-            .ok_or(MeshError::Ended(shard))?;
-        let handling = std::panic::AssertUnwindSafe(async move { handler(shard, request).await });
-        handling
-            .catch_unwind()
-            .await
-            .map_err(|_| MeshError::HandlerFailed(shard))
+    async fn send_to_self(&self, request: Req) -> Result<Pending<Rep>, MeshError> {
+        let (shard, state) = (self.shard(), &self.inner.state);
+        let handler = state.handler().await.ok_or(MeshError::Ended(shard))?;
+        let (sender, receiver) = oneshot();
+        state.begin(&handler, shard, request, Answer(Some(Asker::Here(sender))));
+        Ok(Pending { shard, receiver })
     }
 
     /// Answers other shards' requests with `handler`, from now on. It is called for each request in

@@ -24,6 +24,8 @@ enum Ask {
     Hang,
     /// How many requests were begun before this one?
     Count,
+    /// Ask the asker to double 21.
+    Back,
 }
 
 type TestMesh = Mesh<Ask, u64>;
@@ -31,13 +33,14 @@ type TestMesh = Mesh<Ask, u64>;
 /// Answers, and calls `at_hang` when it is asked to hang.
 fn serve<E: Env>(mesh: &TestMesh, env: E, at_hang: impl Fn() + 'static) {
     let begun = Cell::new(0);
+    let own = mesh.clone();
     mesh.serve(move |from, ask| {
         let before = begun.replace(begun.get() + 1);
         assert!(!matches!(ask, Ask::PanicEarly), "on purpose");
         if matches!(ask, Ask::Hang) {
             at_hang();
         }
-        answer(env.clone(), from, ask, before)
+        answer(own.clone(), env.clone(), from, ask, before)
     });
 }
 
@@ -48,6 +51,23 @@ async fn asks<E: Env>(mesh: TestMesh, env: E) {
     for expected in 0..10 {
         assert_eq!(mesh.call(other, Ask::Count).await, Ok(expected), "in order");
     }
+    // Sent in order, whenever the replies are awaited; a reply nobody awaits stops nothing.
+    let mut pending = Vec::new();
+    for _ in 10..20 {
+        pending.push(mesh.send(other, Ask::Count).await.unwrap());
+    }
+    drop(pending.remove(3));
+    for (reply, expected) in pending
+        .into_iter()
+        .zip([10, 11, 12, 14, 15, 16, 17, 18, 19])
+    {
+        assert_eq!(reply.await, Ok(expected));
+    }
+    assert_eq!(
+        mesh.call(other, Ask::Back).await,
+        Ok(42),
+        "a handler may ask back"
+    );
     // More than the channels hold, all at once.
     let calls: Vec<_> = (0..5_000_u64)
         .map(|number| {
@@ -126,7 +146,7 @@ async fn answers<E: Env>(mesh: TestMesh, env: E) {
     mesh.close();
 }
 
-async fn answer<E: Env>(env: E, from: ShardId, ask: Ask, before: u64) -> u64 {
+async fn answer<E: Env>(mesh: TestMesh, env: E, from: ShardId, ask: Ask, before: u64) -> u64 {
     match ask {
         Ask::Double(number) => {
             env.sleep(Duration::from_micros(number % 7 * 10)).await;
@@ -139,6 +159,7 @@ async fn answer<E: Env>(env: E, from: ShardId, ask: Ask, before: u64) -> u64 {
         Ask::PanicEarly | Ask::Panic => panic!("on purpose"),
         Ask::Hang => std::future::pending().await,
         Ask::Count => before,
+        Ask::Back => mesh.call(from, Ask::Double(21)).await.unwrap(),
     }
 }
 
