@@ -151,7 +151,7 @@ configuration! {
     section journal: Journal {
         file_bytes: Option<u64> as Auto<Bytes> = "auto" in "1MiB" to "4GiB",
             "Size of one journal file; auto: a 64th of the file system, from 4MiB to 64MiB.";
-        max_files: u32 as Count = "8" in "3" to "1024",
+        max_files: u32 as Count = "8" in "4" to "1024",
             "Most journal files of one shard; producing waits when all hold records not yet in segments.";
         linger_us: Duration as Micros = "0" in "0" to "100000",
             "How long a group waits for more records before it is written; 0 writes at once.";

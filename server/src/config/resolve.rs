@@ -9,6 +9,9 @@ use super::keys::{Config, Key, keys};
 /// Variables that begin as the broker's do and are not keys of its configuration.
 const OTHER_VARIABLES: [&str; 2] = ["MILLRACE_BOOTSTRAP", "MILLRACE_CONFIG"];
 
+/// Journal files are written in whole blocks of this size.
+const JOURNAL_BLOCK_BYTES: u64 = 4096;
+
 /// Everything that may set a key.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
@@ -152,7 +155,7 @@ pub enum ConfigError {
         /// Second place.
         second: Source,
     },
-    /// Two values cannot both be.
+    /// A value does not agree with another, or with the machine.
     #[error("{0}")]
     Contradiction(String),
 }
@@ -329,11 +332,12 @@ fn agree(config: &Config) -> Result<(), ConfigError> {
         ("network.max_frame_bytes", network.max_frame_bytes),
         ("network.buffer_bytes", network.buffer_bytes),
     )?;
-    if let Some(file_bytes) = journal.file_bytes {
-        bound(
-            ("journal.max_group_bytes", journal.max_group_bytes),
-            ("journal.file_bytes", file_bytes),
-        )?;
+    if let Some(bytes) = journal.file_bytes
+        && bytes % JOURNAL_BLOCK_BYTES != 0
+    {
+        return Err(ConfigError::Contradiction(format!(
+            "`journal.file_bytes` is {bytes}, which is not a multiple of {JOURNAL_BLOCK_BYTES}"
+        )));
     }
     Ok(())
 }
@@ -429,8 +433,8 @@ mod tests {
                 ["`many`", "a whole number"],
             ),
             (
-                flags("journal.max_files", "2"),
-                ["`2`", "between 3 and 1024"],
+                flags("journal.max_files", "3"),
+                ["`3`", "between 4 and 1024"],
             ),
             (
                 flags("bind", "localhost"),
@@ -447,6 +451,10 @@ mod tests {
             (
                 flags("storage.flush_bytes", "64KiB "),
                 ["`64KiB `", "a number of bytes"],
+            ),
+            (
+                flags("journal.file_bytes", "4000kB"),
+                ["`journal.file_bytes` is 4000000", "multiple of 4096"],
             ),
             (
                 flags("network.buffer_bytes", "50MiB"),
