@@ -21,10 +21,6 @@ const RESERVE_SLACK_DIVISOR: u64 = 16;
 /// Partitions whose files are looked at for the first time in one round of retention.
 const FIRST_LOOKS_PER_ROUND: usize = 64;
 
-/// When memory runs short, partitions are written until pinned bytes would be down to this part of
-/// the budget.
-const RELIEF_DIVISOR: u64 = 2;
-
 /// Writes partitions when pinned memory runs short.
 pub(crate) async fn relieve_pressure<E: Env>(shared: Rc<Shared<E>>, registry: Rc<Registry<E>>) {
     while shared.flush.next_pressure().await {
@@ -34,7 +30,7 @@ pub(crate) async fn relieve_pressure<E: Env>(shared: Rc<Shared<E>>, registry: Rc
             .filter_map(|id| registry.get(id))
             .collect();
         candidates.sort_by_key(|partition| std::cmp::Reverse(partition.pinned_bytes()));
-        let target = shared.config.unwritten_bytes / RELIEF_DIVISOR;
+        let target = shared.relief_target();
         let mut left = shared.unwritten();
         for partition in candidates {
             if left <= target {

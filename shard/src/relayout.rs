@@ -1,4 +1,4 @@
-//! A node's journals laid out anew when the number of shards has changed. Runs on one executor,
+//! A node's journals laid out, the first time and whenever the number of shards has changed. Runs on one executor,
 //! before any shard opens, and touches journals alone: segments belong to partitions, whoever owns
 //! them.
 //!
@@ -35,6 +35,10 @@ pub const JOURNAL_DIRECTORY: &str = "@journal";
 const NEXT_DIRECTORY: &str = "@journal.next";
 const OLD_DIRECTORY: &str = "@journal.old";
 
+/// Beside the journals stands an empty directory whose name tells for how many shards they were
+/// made: it comes and goes with them in one rename.
+const MADE_FOR: &str = "shards-";
+
 /// A new journal may have as many files as it takes: nothing in it can be let go before the shard
 /// that owns it has started.
 const MAX_FILES: u32 = 1 << 20;
@@ -60,17 +64,15 @@ pub struct Relayouted {
     pub batches: usize,
 }
 
-/// Hands the partitions of all journals in `data_directory` to `new_shards` shards, as `owner`
-/// says. `old_shards` is what the node's identity says of the last run: if that is the same, and
-/// nothing else is found, nothing is done. `template` is a journal's configuration, whatever its
-/// directory. A crash in the middle is finished, or done again, by the next call; when this has
-/// returned the node's identity may note the new number.
+/// Makes sure that the journals in `data_directory` are laid out for `shards` shards, with each
+/// partition where `owner` says. Does next to nothing if they are. Call it before any shard opens.
+/// `template` is a journal's configuration, whatever its directory. A crash in the middle is
+/// finished, or done again, by the next call.
 pub async fn relayout<E: Env>(
     env: &E,
     data_directory: &Path,
     template: &JournalConfig,
-    old_shards: u16,
-    new_shards: u16,
+    shards: u16,
     owner: impl Fn(PartitionId) -> ShardId,
 ) -> Result<Relayouted, StorageError> {
     let place = Place {
@@ -78,26 +80,38 @@ pub async fn relayout<E: Env>(
         data_directory: data_directory.to_owned(),
     };
     place.settle().await?;
-    let found = place.journals().await?;
-    let fits = old_shards == new_shards && found.iter().all(|shard| shard.0 < new_shards);
-    if found.is_empty() || fits {
+    let found = place.layout().await?;
+    if found.made_for == Some(shards) {
         return Ok(Relayouted::default());
     }
-    tracing::info!(
-        from = found.len(),
-        to = new_shards,
-        "the number of shards has changed: journals are laid out anew"
-    );
+    let is_new = found.journals.is_empty();
+    if !is_new {
+        tracing::info!(
+            journals = found.journals.len(),
+            shards,
+            "the number of shards has changed: journals are laid out anew"
+        );
+    }
     let done = place
-        .write_next(template, &found, new_shards, owner)
+        .write_next(template, &found.journals, shards, owner)
         .await?;
-    place.swap().await?;
-    tracing::info!(
-        partitions = done.partitions,
-        batches = done.batches,
-        "journals are laid out anew"
-    );
+    place.swap(is_new).await?;
+    if !is_new {
+        tracing::info!(
+            partitions = done.partitions,
+            batches = done.batches,
+            "journals are laid out anew"
+        );
+    }
     Ok(done)
+}
+
+/// What is in the directory of all journals.
+struct Layout {
+    /// The number of shards it was made for.
+    made_for: Option<u16>,
+    /// Who has a journal in it.
+    journals: Vec<ShardId>,
 }
 
 /// The directories that journals are in.
@@ -139,10 +153,13 @@ impl<E: Env> Place<E> {
         Ok(())
     }
 
-    /// The shards that have a journal.
-    async fn journals(&self) -> Result<Vec<ShardId>, StorageError> {
+    async fn layout(&self) -> Result<Layout, StorageError> {
+        let mut layout = Layout {
+            made_for: None,
+            journals: Vec::new(),
+        };
         if !self.exists(JOURNAL_DIRECTORY).await? {
-            return Ok(Vec::new());
+            return Ok(layout);
         }
         let path = self.path(JOURNAL_DIRECTORY);
         let entries = self
@@ -150,18 +167,20 @@ impl<E: Env> Place<E> {
             .list_directory(&path)
             .await
             .map_err(StorageError::io("list", path))?;
-        let shards = entries
-            .iter()
-            .filter(|entry| entry.is_directory)
-            .filter_map(|entry| entry.name.parse().ok());
-        Ok(shards.map(ShardId).collect())
+        for entry in entries.iter().filter(|entry| entry.is_directory) {
+            match entry.name.strip_prefix(MADE_FOR) {
+                Some(shards) => layout.made_for = shards.parse().ok(),
+                None => layout.journals.extend(entry.name.parse().ok().map(ShardId)),
+            }
+        }
+        Ok(layout)
     }
 
     async fn write_next(
         &self,
         template: &JournalConfig,
         found: &[ShardId],
-        new_shards: u16,
+        shards: u16,
         owner: impl Fn(PartitionId) -> ShardId,
     ) -> Result<Relayouted, StorageError> {
         let mut done = Relayouted {
@@ -169,7 +188,7 @@ impl<E: Env> Place<E> {
             ..Relayouted::default()
         };
         let mut writers = Vec::new();
-        for shard in (0..new_shards).map(ShardId) {
+        for shard in (0..shards).map(ShardId) {
             writers.push(
                 Writer::start(
                     &self.env,
@@ -204,13 +223,26 @@ impl<E: Env> Place<E> {
         for writer in writers {
             writer.journal.close().await;
         }
+        let marker = self
+            .path(NEXT_DIRECTORY)
+            .join(format!("{MADE_FOR}{shards}"));
+        self.env
+            .create_directory(&marker)
+            .await
+            .map_err(StorageError::io("create", marker))?;
         for changed in [self.path(NEXT_DIRECTORY), self.data_directory.clone()] {
             self.sync(&changed).await?;
         }
         Ok(done)
     }
 
-    async fn swap(&self) -> Result<(), StorageError> {
+    async fn swap(&self, is_new: bool) -> Result<(), StorageError> {
+        if is_new {
+            if self.exists(JOURNAL_DIRECTORY).await? {
+                self.remove(JOURNAL_DIRECTORY).await?;
+            }
+            return self.rename(NEXT_DIRECTORY, JOURNAL_DIRECTORY).await;
+        }
         self.rename(JOURNAL_DIRECTORY, OLD_DIRECTORY).await?;
         self.rename(NEXT_DIRECTORY, JOURNAL_DIRECTORY).await?;
         self.remove(OLD_DIRECTORY).await

@@ -268,7 +268,7 @@ impl<E: Env> Shard<E> {
             ("disk_space_low", u64::from(shared.low_space().is_some())),
         ]);
         snapshot.add_segments(&shared.files.counters);
-        if let Ok(journal) = shared.journal() {
+        if let Some(journal) = shared.connected() {
             snapshot.add_journal(journal.metrics());
         }
         snapshot
@@ -464,11 +464,13 @@ impl<E: Env> Shard<E> {
     /// Ends in order: what was handed to the journal becomes durable and is answered, nothing new
     /// is taken. Segments need not be written: the next start finds the rest in the journal.
     pub async fn shutdown(&self) {
-        self.closing.close();
-        self.shared.flush.close();
-        if let Some(journal) = self.shared.disconnect() {
+        self.shared.close();
+        if let Some(journal) = self.shared.connected() {
             journal.close().await;
         }
+        self.closing.close();
+        self.shared.flush.close();
+        self.shared.disconnect();
         let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
         for task in tasks {
             task.await;

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use super::PartitionStatus;
 use super::partition::Partition;
-use super::shared::{LowSpace, Shared, Token};
+use super::shared::{LowSpace, Shared};
 use crate::env::Env;
 use crate::error::StorageError;
 use crate::journal::Entry;
@@ -32,6 +32,21 @@ pub(crate) struct FlushState {
     running: Cell<bool>,
     /// Write everything, filling up the last block.
     pad: Cell<bool>,
+    /// It was asked for, but not everything was committed yet.
+    owed: Cell<bool>,
+}
+
+/// Somebody writes, rolls or removes a partition's files: its directory must stay where it is.
+pub(super) struct Work<'a> {
+    works: &'a Cell<u32>,
+    ended: &'a Event,
+}
+
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        self.works.set(self.works.get() - 1);
+        self.ended.notify();
+    }
 }
 
 /// Partitions that wait to be written, and why.
@@ -119,10 +134,12 @@ pub(crate) async fn write_segments<E: Env>(shared: Rc<Shared<E>>) {
 impl<E: Env> Partition<E> {
     /// Queues the partition to be written if enough of it is pending.
     pub(super) fn flush_if_due(self: &Rc<Self>) {
-        if self.pinned.get() >= self.shared.config.flush_bytes {
-            self.request_flush(false);
+        if self.flush.owed.replace(false) {
+            self.request_flush(true);
         } else if self.shared.is_under_pressure() {
             self.shared.flush.pressure();
+        } else if self.pinned.get() >= self.shared.config.flush_bytes {
+            self.request_flush(false);
         }
     }
 
@@ -141,22 +158,31 @@ impl<E: Env> Partition<E> {
         }
     }
 
-    /// Whether it is being written at the moment.
-    pub(crate) fn is_flushing(&self) -> bool {
-        self.flush.running.get()
-    }
-
     async fn flush_now(self: &Rc<Self>) {
         self.flush.running.set(true);
-        while self.flush.queued.replace(false) {
-            if !self.flush_once().await {
-                // Put off: whoever tries again later queues it anew.
-                self.flush.queued.set(false);
-                break;
-            }
+        if let Some(_work) = self.begin_work() {
+            while self.flush.queued.replace(false) && self.flush_once().await {}
         }
+        // Where it was put off, whoever tries again later queues it anew.
+        self.flush.queued.set(false);
         self.flush.running.set(false);
-        self.quiet.notify();
+    }
+
+    /// Announces work on the partition's files; not possible once it has been removed.
+    pub(super) fn begin_work(&self) -> Option<Work<'_>> {
+        if self.status() == PartitionStatus::Removed {
+            return None;
+        }
+        self.works.set(self.works.get() + 1);
+        Some(Work {
+            works: &self.works,
+            ended: &self.work_ended,
+        })
+    }
+
+    /// Waits until nobody works on its files.
+    pub(crate) async fn until_quiet(&self) {
+        self.work_ended.wait_until(|| self.works.get() == 0).await;
     }
 
     /// Writes what is pending; false if the writing has to be put off.
@@ -172,6 +198,7 @@ impl<E: Env> Partition<E> {
             let committed = self.marks.get().committed;
             let entries = self.cache.borrow().pinned(committed, FLUSH_PIECE_BYTES);
             if entries.is_empty() {
+                self.flush.owed.set(pad && self.pinned.get() > 0);
                 return true;
             }
             let before = self.safe.get();
@@ -221,21 +248,14 @@ impl<E: Env> Partition<E> {
         self.shared.metrics.add(Counter::BytesFlushed, written.cost);
         let needed = self.cache.borrow().oldest_pinned();
         self.note_written(needed.is_some());
-        // Closing: the next start reads the batches from the journal once more, which is harmless.
-        let Ok(journal) = self.shared.journal() else {
-            return;
-        };
-        let token = Token::SegmentSafe {
-            partition: Rc::clone(self),
-            needed,
-        };
-        let _ = journal.append(
-            Entry::SegmentSafe {
-                partition: self.id(),
-                safe: end,
-            },
-            token,
-        );
+        // The journal lets go of a file only when a checkpoint is durable that has this end, so
+        // nothing need be waited for. The entry spares a restart from writing the batches again.
+        self.set_needed(needed);
+        self.shared.note_safe();
+        let _ = self.shared.note(Entry::SegmentSafe {
+            partition: self.id(),
+            safe: end,
+        });
     }
 
     /// Waits until the journal has the end of the segments; gives that end.

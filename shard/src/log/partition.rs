@@ -92,8 +92,9 @@ pub struct Partition<E: Env> {
     pub(super) flush: FlushState,
     pub(super) retention: RetentionState,
     watchers: Rc<Watchers>,
-    /// Notified when the partition is not written to in the background any more.
-    pub(super) quiet: Event,
+    /// How many tasks work on its files, and who waits for them to end.
+    pub(super) works: Cell<u32>,
+    pub(super) work_ended: Event,
 }
 
 impl<E: Env> Partition<E> {
@@ -138,7 +139,8 @@ impl<E: Env> Partition<E> {
             flush: FlushState::default(),
             retention: RetentionState::default(),
             watchers: Rc::default(),
-            quiet: Event::new(),
+            works: Cell::new(0),
+            work_ended: Event::new(),
             shared,
         });
         partition.shared.grow_unwritten(cost);
@@ -188,11 +190,6 @@ impl<E: Env> Partition<E> {
     /// Cost of what is not in segments yet.
     pub(crate) fn pinned_bytes(&self) -> u64 {
         self.pinned.get()
-    }
-
-    /// Waits until it is not being written to segments.
-    pub(crate) async fn until_quiet(&self) {
-        self.quiet.wait_until(|| !self.is_flushing()).await;
     }
 
     /// Whether it can be used.

@@ -90,41 +90,80 @@ impl<E: Env> Partition<E> {
 
     async fn find_newest(&self) -> Result<Option<FoundOffset>, StorageError> {
         let marks = self.marks.get();
-        let mut newest = None;
-        let safe = self.safe.get().next_offset;
-        // The pinned ones first: once they are written, the segments have them.
-        for batch in self
-            .cache
-            .borrow()
-            .range(safe.max(marks.log_start), marks.visible)
-        {
-            if newest
-                .as_ref()
-                .is_none_or(|(timestamp, _)| batch.max_timestamp > *timestamp)
-            {
-                newest = Some((batch.max_timestamp, batch.batch.clone()));
-            }
-        }
-        if let Some(place) = self.place.get().filter(|_| marks.log_start < safe) {
-            let found = place.segments.max_timestamp(marks.log_start).await;
-            if let Some(found) = found.map_err(|error| self.read_failed(marks.log_start, error))?
-                && newest
-                    .as_ref()
-                    .is_none_or(|(timestamp, _)| found.max_timestamp >= *timestamp)
-            {
-                newest = Some((found.max_timestamp, found.batch));
-            }
-        }
-        let Some((_, batch)) = newest else {
+        let Some(newest) = self.newest_batch(marks.log_start, marks.visible).await? else {
             return Ok(None);
         };
-        let records = self.records(&batch, marks.log_start)?;
-        // The first of those with the largest timestamp: `max_by_key` would give the last.
+        let found = self.newest_record(&newest.batch, marks.log_start)?;
+        if newest.base_offset >= marks.log_start {
+            return Ok(found);
+        }
+        // What makes this batch the newest may lie below the log start.
+        let Some(other) = self.newest_batch(newest.next_offset, marks.visible).await? else {
+            return Ok(found);
+        };
+        let other = self.newest_record(&other.batch, marks.log_start)?;
+        Ok(
+            if other.map(|other| other.timestamp) > found.map(|found| found.timestamp) {
+                other
+            } else {
+                found
+            },
+        )
+    }
+
+    /// The first batch in `from..end` with the largest timestamp of all.
+    async fn newest_batch(
+        &self,
+        from: Offset,
+        end: Offset,
+    ) -> Result<Option<Newest>, StorageError> {
+        let safe = self.safe.get().next_offset;
+        let mut newest: Option<Newest> = None;
+        // The pinned ones first: should they be written meanwhile, both searches see them.
+        for batch in self.cache.borrow().range(safe.max(from), end) {
+            if newest
+                .as_ref()
+                .is_none_or(|newest| batch.max_timestamp > newest.max_timestamp)
+            {
+                newest = Some(Newest {
+                    base_offset: batch.base_offset,
+                    next_offset: batch.next_offset(),
+                    max_timestamp: batch.max_timestamp,
+                    batch: batch.batch.clone(),
+                });
+            }
+        }
+        if let Some(place) = self.place.get().filter(|_| from < safe) {
+            let found = place.segments.max_timestamp(from).await;
+            if let Some(found) = found.map_err(|error| self.read_failed(from, error))?
+                && newest
+                    .as_ref()
+                    .is_none_or(|newest| found.max_timestamp >= newest.max_timestamp)
+            {
+                newest = Some(Newest {
+                    base_offset: found.base_offset,
+                    next_offset: found.base_offset.advance(found.record_count),
+                    max_timestamp: found.max_timestamp,
+                    batch: found.batch,
+                });
+            }
+        }
+        Ok(newest)
+    }
+
+    /// The first of a batch's records, from `from` on, with the largest timestamp of these.
+    fn newest_record(
+        &self,
+        batch: &Bytes,
+        from: Offset,
+    ) -> Result<Option<FoundOffset>, StorageError> {
+        let records = self.records(batch, from)?;
+        // Backwards, since `max_by_key` gives the last of equals.
         let newest = records
-            .into_iter()
-            .filter(|record| record.offset >= marks.log_start)
-            .rev();
-        let newest = newest.max_by_key(|record| record.timestamp);
+            .iter()
+            .rev()
+            .filter(|record| record.offset >= from)
+            .max_by_key(|record| record.timestamp);
         Ok(newest.map(|record| FoundOffset {
             offset: record.offset,
             timestamp: Some(record.timestamp),
@@ -141,6 +180,14 @@ impl<E: Env> Partition<E> {
             detail: error.to_string(),
         })
     }
+}
+
+/// A batch with the largest timestamp.
+struct Newest {
+    base_offset: Offset,
+    next_offset: Offset,
+    max_timestamp: i64,
+    batch: Bytes,
 }
 
 enum Search {

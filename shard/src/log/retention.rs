@@ -82,9 +82,12 @@ impl<E: Env> Partition<E> {
         let Some(place) = self.place.get() else {
             return Ok(());
         };
-        if self.status() != PartitionStatus::Serving {
+        let Some(_work) = self
+            .begin_work()
+            .filter(|_| self.status() == PartitionStatus::Serving)
+        else {
             return Ok(());
-        }
+        };
         if self.pending_is_old(now_ms) {
             self.request_flush(true);
         }
@@ -182,6 +185,9 @@ impl<E: Env> Partition<E> {
     /// Removes segments that lie wholly below the log start, the active one too.
     async fn trim(self: &Rc<Self>) -> Result<(), StorageError> {
         let Some(place) = self.place.get() else {
+            return Ok(());
+        };
+        let Some(_work) = self.begin_work() else {
             return Ok(());
         };
         if self.retention.trimming.replace(true) {

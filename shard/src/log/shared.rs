@@ -29,11 +29,6 @@ pub(crate) enum Token<E: Env> {
     },
     /// Anything else that somebody waits for.
     Control(OneshotSender<()>),
-    /// How far segments are safe: the journal may forget what lies before.
-    SegmentSafe {
-        partition: Rc<Partition<E>>,
-        needed: Option<Sequence>,
-    },
 }
 
 /// Why producing is refused.
@@ -55,9 +50,12 @@ pub(crate) struct Shared<E: Env> {
     journal: RefCell<Option<Rc<Journal<E, Token<E>>>>>,
     /// Cost of the batches that are not in segments yet.
     unwritten: Cell<u64>,
+    /// The most that somebody waits to append.
+    wanted: Cell<u64>,
     /// Notified when `unwritten` shrinks, space comes back or the shard closes.
     room: Event,
     low_space: Cell<Option<LowSpace>>,
+    closed: Cell<bool>,
     /// The first journal group that each partition still needs.
     needed: RefCell<BTreeSet<(Sequence, PartitionId)>>,
 }
@@ -73,8 +71,10 @@ impl<E: Env> Shared<E> {
             metrics,
             journal: RefCell::default(),
             unwritten: Cell::new(0),
+            wanted: Cell::new(0),
             room: Event::new(),
             low_space: Cell::new(None),
+            closed: Cell::new(false),
             needed: RefCell::default(),
         })
     }
@@ -83,18 +83,35 @@ impl<E: Env> Shared<E> {
         *self.journal.borrow_mut() = Some(journal);
     }
 
-    /// No append from now on; whoever waits for room is told.
-    pub(crate) fn disconnect(&self) -> Option<Rc<Journal<E, Token<E>>>> {
-        let journal = self.journal.borrow_mut().take();
+    /// Takes nothing more; whoever waits for room is told. Segments are still written, since the
+    /// journal may need files to write what it was given.
+    pub(crate) fn close(&self) {
+        self.closed.set(true);
         self.room.notify();
-        journal
+    }
+
+    /// Lets go of the journal.
+    pub(crate) fn disconnect(&self) -> Option<Rc<Journal<E, Token<E>>>> {
+        self.close();
+        self.journal.borrow_mut().take()
     }
 
     pub(crate) fn journal(&self) -> Result<Rc<Journal<E, Token<E>>>, StorageError> {
-        self.journal
-            .borrow()
-            .clone()
-            .ok_or(StorageError::ShuttingDown)
+        let journal = self.journal.borrow();
+        let journal = journal.as_ref().filter(|_| !self.closed.get());
+        journal.cloned().ok_or(StorageError::ShuttingDown)
+    }
+
+    /// The journal, whether or not the shard is closing.
+    pub(crate) fn connected(&self) -> Option<Rc<Journal<E, Token<E>>>> {
+        self.journal.borrow().clone()
+    }
+
+    /// The oldest needed group has moved: the journal may have a file to let go.
+    pub(crate) fn note_safe(&self) {
+        if let Some(journal) = self.journal.borrow().as_ref() {
+            journal.note_safe();
+        }
     }
 
     /// Puts an entry other than a batch into the journal; the receiver completes when it is durable.
@@ -164,13 +181,21 @@ impl<E: Env> Shared<E> {
                     .checked_sub(cost)
                     .expect("what is written was unwritten"),
             );
+            // Whoever still waits says so again.
+            self.wanted.set(0);
             self.room.notify();
         }
     }
 
-    /// Whether the segment writer should write more than what is due by itself.
+    /// Whether more should be written to segments than what is due by itself.
     pub(crate) fn is_under_pressure(&self) -> bool {
-        self.unwritten.get() > self.config.unwritten_bytes / 4 * 3
+        self.wanted.get() > 0 || self.unwritten.get() > self.config.unwritten_bytes / 4 * 3
+    }
+
+    /// How far `unwritten` should shrink under pressure: to half, and so that who waits has room.
+    pub(crate) fn relief_target(&self) -> u64 {
+        let limit = self.config.unwritten_bytes;
+        limit.saturating_sub(self.wanted.get()).min(limit / 2)
     }
 
     pub(crate) fn low_space(&self) -> Option<LowSpace> {
@@ -215,6 +240,7 @@ impl<E: Env> Shared<E> {
             if !std::mem::replace(&mut delayed, true) {
                 self.metrics.add(Counter::AppendsDelayed, 1);
             }
+            self.wanted.set(self.wanted.get().max(bytes as u64));
             self.flush.pressure();
             listener.await;
         }
@@ -240,10 +266,6 @@ pub(crate) async fn drive<E: Env>(shared: Rc<Shared<E>>, journal: Rc<Journal<E, 
                 }
                 Token::Control(done) => {
                     let _ = done.send(());
-                }
-                Token::SegmentSafe { partition, needed } => {
-                    partition.set_needed(needed);
-                    journal.note_safe();
                 }
             }
         }

@@ -366,6 +366,22 @@ impl Broker {
         let settings = self.model.borrow().partitions[&id].settings;
         let create = self.shard(id).create_partition(id, &name, settings);
         let created = self.patiently("a creation", create).await?;
+        if let Ok(created) = &created
+            && self.model.borrow().journal_was_flipped
+            && created.status() == (PartitionStatus::Damaged { from: Offset::ZERO })
+        {
+            // The journal cannot tell whether it lost this one.
+            let accepted = self
+                .patiently("a repair", created.accept_data_loss())
+                .await?;
+            ensure!(
+                accepted.is_ok() || self.model.borrow().faults,
+                "{id}: {accepted:?}"
+            );
+            if accepted.is_err() {
+                return Ok(());
+            }
+        }
         let mut model = self.model.borrow_mut();
         model.count("creations");
         match created {

@@ -51,6 +51,8 @@ pub struct Model {
     pub partitions: BTreeMap<PartitionId, ModelPartition>,
     /// The journals of the present disk were flipped since they were last recovered.
     pub journal_flipped: bool,
+    /// They were, when this life began.
+    pub journal_was_flipped: bool,
     /// Some write may fail, or the disk be full, at present.
     pub faults: bool,
     /// Counts, to see that the runs do what they are meant to.
