@@ -94,13 +94,15 @@ impl<E: Env, T: 'static> Journal<E, T> {
         &self.writer.metrics
     }
 
-    /// Takes nothing more, writes what was appended, seals it, and returns when all is durable.
+    /// Takes nothing more, writes what was appended, seals it, and returns when all is
+    /// durable and nothing is at work any more.
     pub async fn close(&self) {
         self.writer.close();
         self.writer
             .durable_changed
             .wait_until(|| self.writer.is_over())
             .await;
+        self.writer.ring.ended().await;
     }
 }
 

@@ -40,6 +40,9 @@ pub(super) struct Ring<E: Env> {
     /// A file became ready, or there is work for the background task.
     pub changed: Event,
     closed: Cell<bool>,
+    ended: Cell<bool>,
+    /// Notified when either of these becomes true.
+    closing: Event,
 }
 
 struct State<E: Env> {
@@ -85,6 +88,8 @@ impl<E: Env> Ring<E> {
             state: RefCell::new(state),
             changed: Event::new(),
             closed: Cell::new(false),
+            ended: Cell::new(false),
+            closing: Event::new(),
         }
     }
 
@@ -92,21 +97,24 @@ impl<E: Env> Ring<E> {
     pub async fn tend(self: Rc<Self>) {
         loop {
             let changed = self.changed.listen();
+            let closing = self.closing.listen();
             if self.closed.get() {
-                return;
+                break;
             }
-            match self.next_job() {
-                Some(job) => {
-                    let done = self.work(job).await;
-                    self.changed.notify();
-                    if let Err(error) = done {
-                        tracing::warn!(%error, "journal: cannot prepare a file, will try again");
-                        self.env.sleep(RETRY_AFTER).await;
-                    }
-                }
-                None => changed.await,
+            let Some(job) = self.next_job() else {
+                futures_util::future::select(changed, closing).await;
+                continue;
+            };
+            let done = self.work(job).await;
+            self.changed.notify();
+            if let Err(error) = done {
+                tracing::warn!(%error, "journal: cannot prepare a file, will try again");
+                let sleep = std::pin::pin!(self.env.sleep(RETRY_AFTER));
+                futures_util::future::select(sleep, closing).await;
             }
         }
+        self.ended.set(true);
+        self.closing.notify();
     }
 
     /// Has one file ready; for the start, when nothing else runs.
@@ -120,9 +128,15 @@ impl<E: Env> Ring<E> {
         Ok(())
     }
 
+    /// Ends the background task.
     pub fn close(&self) {
         self.closed.set(true);
-        self.changed.notify();
+        self.closing.notify();
+    }
+
+    /// Waits until the background task has ended: nothing is in its hands any more.
+    pub async fn ended(&self) {
+        self.closing.wait_until(|| self.ended.get()).await;
     }
 
     pub fn has_ready(&self) -> bool {
@@ -312,12 +326,13 @@ impl<E: Env> Ring<E> {
             directory.join(new_file_name(slot)),
             directory.join(file_name(slot)),
         );
-        if let Err(error) = self.fill(&new).await {
+        let filled = self.fill(&new).await;
+        if !matches!(filled, Ok(true)) {
             // Best effort: what stays is removed at the next start.
             if let Err(error) = self.env.remove_file(&new).await {
                 tracing::debug!(%error, file = %new.display(), "journal: unfinished file stays until the next start");
             }
-            return Err(error);
+            return filled.map(drop);
         }
         self.env
             .rename(&new, &path)
@@ -335,7 +350,8 @@ impl<E: Env> Ring<E> {
         Ok(())
     }
 
-    async fn fill(&self, path: &Path) -> Result<(), JournalError> {
+    /// Writes zeros; gives up halfway, and says so, when the journal closes.
+    async fn fill(&self, path: &Path) -> Result<bool, JournalError> {
         let options = OpenOptions {
             write: true,
             create: true,
@@ -354,10 +370,16 @@ impl<E: Env> Ring<E> {
                 .await;
             written.map_err(JournalError::io("fill", path))?;
             position += len;
+            if self.closed.get() {
+                break;
+            }
             self.env.yield_now().await;
         }
         file.sync().await.map_err(JournalError::io("sync", path))?;
-        file.close().await.map_err(JournalError::io("close", path))
+        file.close()
+            .await
+            .map_err(JournalError::io("close", path))?;
+        Ok(position >= self.config.file_bytes)
     }
 }
 

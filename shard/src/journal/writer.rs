@@ -547,6 +547,7 @@ impl<E: Env, T: 'static> Writer<E, T> {
             None => self.completed(sequence),
             Some(error) => {
                 self.state.borrow_mut().phase = Phase::Failed;
+                self.ring.close();
                 self.env.fatal(&format!(
                     "journal: writing group {sequence} failed: {error}"
                 ));
