@@ -8,4 +8,5 @@ pub mod controller;
 pub mod listen;
 pub mod logging;
 pub mod native;
+pub mod serve;
 pub mod topic_config;

@@ -383,7 +383,7 @@ fn batches_that_are_wrong_are_refused_and_the_connection_goes_on() {
             }
         }
         let request = produce_request("t", 0, &good, 7);
-        connection.send(request, &[good.clone()]).await;
+        connection.send(request, std::slice::from_ref(&good)).await;
         let refused = one_result(connection.receive().await.1);
         assert_eq!(code(&refused.status), Some(ErrorCode::InvalidRequiredAcks));
         assert_eq!(connection.produce("t", 0, good).await.base_offset, 0);

@@ -210,7 +210,7 @@ impl<E: Env> Broker<E> {
         let mut counters: Vec<Counter> = snapshot
             .counters
             .iter()
-            .map(|(c, value)| counter(snake(&format!("{c:?}")), *value))
+            .map(|(c, value)| counter((*c).to_owned(), *value))
             .collect();
         let own = &self.counters;
         counters.extend(
@@ -219,7 +219,7 @@ impl<E: Env> Broker<E> {
         );
         let micros = |nanos: u64| nanos / 1_000;
         let stages = snapshot.stages.iter().map(|stage| StageLatency {
-            stage: stage.stage.name().to_owned(),
+            stage: stage.stage.to_owned(),
             count: stage.count,
             p50_us: micros(stage.p50_nanos),
             p99_us: micros(stage.p99_nanos),
@@ -265,16 +265,4 @@ pub fn wrong_answer(answer: &Answer) -> WireError {
         ErrorCode::Unknown,
         "the broker contradicts itself; see its log",
     )
-}
-
-/// `RecordsAppended` as `records_appended`.
-fn snake(name: &str) -> String {
-    let mut out = String::with_capacity(name.len() + 4);
-    for c in name.chars() {
-        if c.is_ascii_uppercase() && !out.is_empty() {
-            out.push('_');
-        }
-        out.push(c.to_ascii_lowercase());
-    }
-    out
 }

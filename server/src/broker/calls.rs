@@ -61,6 +61,8 @@ pub enum Call {
     Open,
     /// Stop taking new work, answer what waits, and say when nothing is under way.
     Drain,
+    /// Every shard is done with requests: close the storage and end.
+    Finish,
 }
 
 /// The answer to a [`Call`].

@@ -126,7 +126,8 @@ pub struct Broker<E: Env> {
     controller: OnceCell<Rc<Controller<E>>>,
     hooks: OnceCell<Box<dyn Hooks>>,
     draining: Cell<bool>,
-    /// Told when `draining` is set and when `under_way` falls to zero.
+    finished: Cell<bool>,
+    /// Told when one of these two is set and when `under_way` falls to zero after that.
     changed: Event,
     under_way: Cell<u64>,
     reconciling: Cell<bool>,
@@ -170,6 +171,7 @@ impl<E: Env> Broker<E> {
             controller: OnceCell::new(),
             hooks: OnceCell::new(),
             draining: Cell::new(false),
+            finished: Cell::new(false),
             changed: Event::new(),
             under_way: Cell::new(0),
             reconciling: Cell::new(false),
@@ -230,6 +232,17 @@ impl<E: Env> Broker<E> {
         self.changed.wait_until(|| self.under_way.get() == 0).await;
     }
 
+    /// Ends the broker's work: whoever runs the shard may close its storage.
+    pub fn finish(&self) {
+        self.finished.set(true);
+        self.changed.notify();
+    }
+
+    /// Ready when the shard may close its storage and end.
+    pub async fn finished(&self) {
+        self.changed.wait_until(|| self.finished.get()).await;
+    }
+
     /// Counts a request as under way until the guard is dropped.
     pub fn begin_request(self: &Rc<Self>) -> UnderWay<E> {
         self.under_way.set(self.under_way.get() + 1);
@@ -274,7 +287,8 @@ impl<E: Env> Drop for UnderWay<E> {
     fn drop(&mut self) {
         let left = self.broker.under_way.get() - 1;
         self.broker.under_way.set(left);
-        if left == 0 {
+        // Waiting fetches listen too, and are to be left alone until there is something to hear.
+        if left == 0 && self.broker.is_draining() {
             self.broker.changed.notify();
         }
     }

@@ -87,6 +87,10 @@ impl<E: Env> Broker<E> {
                 self.drain().await;
                 Reply::Done
             }
+            Call::Finish => {
+                self.finish();
+                Reply::Done
+            }
         }
     }
 

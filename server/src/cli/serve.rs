@@ -99,7 +99,5 @@ impl SettingArgs {
 pub(super) fn run(arguments: &ServeArgs) -> Result<(), Failure> {
     let config = arguments.settings.resolve()?.config;
     let _logging = crate::logging::start(&config.log.level, config.log.format);
-    Err(Failure::Failed(
-        "the broker itself is not built in yet".into(),
-    ))
+    crate::serve::run(&config).map_err(|error| Failure::Failed(error.to_string()))
 }

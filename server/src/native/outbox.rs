@@ -39,7 +39,10 @@ enum State {
 pub struct Outbox {
     queue: RefCell<VecDeque<Outgoing>>,
     state: Cell<State>,
-    changed: Event,
+    /// Something waits to be sent, or the end has come.
+    filled: Event,
+    /// The end has come.
+    ended: Event,
 }
 
 impl Default for Outbox {
@@ -47,7 +50,8 @@ impl Default for Outbox {
         Outbox {
             queue: RefCell::default(),
             state: Cell::new(State::Open),
-            changed: Event::new(),
+            filled: Event::new(),
+            ended: Event::new(),
         }
     }
 }
@@ -57,7 +61,7 @@ impl Outbox {
     pub fn push(&self, outgoing: Outgoing) {
         if self.state.get() == State::Open {
             self.queue.borrow_mut().push_back(outgoing);
-            self.changed.notify();
+            self.filled.notify();
         }
     }
 
@@ -66,14 +70,17 @@ impl Outbox {
         if self.state.get() == State::Open {
             self.state.set(State::Closing);
         }
-        self.changed.notify();
+        self.filled.notify();
+        self.ended.notify();
     }
 
     /// Nothing more will be sent.
     pub fn abort(&self) {
         self.state.set(State::Aborted);
-        self.queue.borrow_mut().clear();
-        self.changed.notify();
+        let dropped = std::mem::take(&mut *self.queue.borrow_mut());
+        drop(dropped);
+        self.filled.notify();
+        self.ended.notify();
     }
 
     /// Whether the connection takes no more requests.
@@ -84,19 +91,19 @@ impl Outbox {
 
     /// Ready when the connection takes no more requests.
     pub async fn closed(&self) {
-        self.changed.wait_until(|| self.is_closed()).await;
+        self.ended.wait_until(|| self.is_closed()).await;
     }
 
     /// Ready when nothing more may be sent.
     pub async fn aborted(&self) {
-        self.changed
+        self.ended
             .wait_until(|| self.state.get() == State::Aborted)
             .await;
     }
 
     /// Everything that waits, as soon as something does; nothing when the end has come.
     pub async fn take_all(&self) -> Option<VecDeque<Outgoing>> {
-        self.changed
+        self.filled
             .wait_until(|| !self.queue.borrow().is_empty() || self.is_closed())
             .await;
         let taken = std::mem::take(&mut *self.queue.borrow_mut());
