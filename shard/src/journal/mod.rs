@@ -15,6 +15,13 @@
 //! |---|---|
 //! | [`entry`] | what a group holds: appends and changes of state of partitions |
 //! | [`format`] | the bytes on disk: file header, group header; parsers that trust nothing |
+//! | [`scan`] | finding the groups of a file, without I/O |
+//! | `walk` | which groups count, which are damaged, where the journal ends; without I/O |
+//! | `recovery`, `read`, `replay` | recovery: files in, checkpoint and entries out |
+//! | `handle` | [`Journal`], as the rest of the shard sees it |
+//! | `writer`, `group`, `roll` | gathering, writing, releasing in order; where a group goes |
+//! | `ring` | the files: in use, free, being made |
+//! | [`planted`] | bugs on request, for tests of the tests |
 
 mod config;
 pub mod entry;
@@ -28,6 +35,7 @@ mod recovered;
 mod recovery;
 mod replay;
 mod ring;
+mod roll;
 pub mod scan;
 #[cfg(test)]
 mod tests;

@@ -15,13 +15,14 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::entry::Entry;
-use super::format::{FIRST_GROUP_POSITION, FileHeader, FileNumber};
-use super::group::{Buffer, Group};
+use super::format::FileNumber;
+use super::group::Group;
 use super::metrics::{JournalMetrics, add, record};
 use super::planted::{self, Bug};
 use super::ring::Ring;
-use super::{Checkpoint, JournalConfig, JournalOwner, Sequence};
-use crate::env::{BLOCK_BYTES, Env, File, Instant, OnPanic, Queue};
+use super::roll::{Issue, OpenFile};
+use super::{JournalConfig, JournalOwner, Sequence};
+use crate::env::{Env, File, Instant, OnPanic, Queue};
 use crate::local::Event;
 
 /// How many full groups may wait or be in flight before `room` makes an appender wait.
@@ -38,17 +39,17 @@ pub(super) struct Writer<E: Env, T> {
     pub config: JournalConfig,
     pub ring: Rc<Ring<E>>,
     pub metrics: Rc<JournalMetrics>,
-    owner: RefCell<Option<Rc<dyn JournalOwner>>>,
-    epoch: Epoch,
-    state: RefCell<State<E, T>>,
+    pub(super) owner: RefCell<Option<Rc<dyn JournalOwner>>>,
+    pub(super) epoch: Epoch,
+    pub(super) state: RefCell<State<E, T>>,
     /// Something happened that the driver may have waited for.
-    wake: Event,
+    pub(super) wake: Event,
     /// More is durable, or the journal is closed.
     pub durable_changed: Event,
-    room_changed: Event,
+    pub(super) room_changed: Event,
     /// The owner let go of something since a roll was last found impossible.
-    roll_may_work: Cell<bool>,
-    waits_for_file: Cell<bool>,
+    pub(super) roll_may_work: Cell<bool>,
+    pub(super) waits_for_file: Cell<bool>,
 }
 
 /// What all files of this run have in common.
@@ -59,27 +60,27 @@ pub(super) struct Epoch {
     pub previous_end: Sequence,
 }
 
-struct State<E: Env, T> {
+pub(super) struct State<E: Env, T> {
     /// Gathered and not yet issued, oldest first; entries are added to the last.
-    pending: VecDeque<Group<E, T>>,
-    in_flight: VecDeque<InFlight<T>>,
+    pub(super) pending: VecDeque<Group<E, T>>,
+    pub(super) in_flight: VecDeque<InFlight<T>>,
     /// Bytes of both.
-    bytes: usize,
-    file: Option<OpenFile<E>>,
-    next_file: FileNumber,
-    next_sequence: Sequence,
-    durable: Sequence,
-    released: VecDeque<Vec<T>>,
+    pub(super) bytes: usize,
+    pub(super) file: Option<OpenFile<E>>,
+    pub(super) next_file: FileNumber,
+    pub(super) next_sequence: Sequence,
+    pub(super) durable: Sequence,
+    pub(super) released: VecDeque<Vec<T>>,
     /// Whether the last group issued proves that all before it are durable.
-    sealed: bool,
+    pub(super) sealed: bool,
     /// When the last group became durable.
-    idle_since: Instant,
-    expected_bytes: usize,
-    phase: Phase,
+    pub(super) idle_since: Instant,
+    pub(super) expected_bytes: usize,
+    pub(super) phase: Phase,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Open,
     /// Takes nothing more, writes what it has.
     Closing,
@@ -88,49 +89,17 @@ enum Phase {
     Failed,
 }
 
-struct InFlight<T> {
-    sequence: Sequence,
-    tokens: Vec<T>,
-    bytes: usize,
-    entries: u32,
-    issued: Instant,
-    complete: bool,
-}
-
-/// The file being written.
-struct OpenFile<E: Env> {
-    file: Rc<E::File>,
-    header: FileHeader,
-    position: u64,
-    len: u64,
-}
-
-impl<E: Env> OpenFile<E> {
-    /// Whether a group goes into this file. The last block is kept for a seal, so that going idle
-    /// begins no file. Two kinds go in even if the file has to grow: a group that the file's
-    /// checkpoint includes, since files come free when that is in force and it must not wait for
-    /// another file; and what a closing journal still has, since nobody is left to free one.
-    fn takes<T>(&self, group: &Group<E, T>, closing: bool) -> bool {
-        let kept = if group.entries() == 0 {
-            0
-        } else {
-            BLOCK_BYTES as u64
-        };
-        let fits = self.position + group.disk_len() + kept <= self.len;
-        fits || closing || group.sequence <= self.header.checkpoint_through
-    }
-}
-
-/// A group with its place on the disk.
-struct Issue<E: Env> {
-    sequence: Sequence,
-    file: Rc<E::File>,
-    /// Pieces with their positions.
-    pieces: Vec<(Buffer<E>, u64)>,
+pub(super) struct InFlight<T> {
+    pub(super) sequence: Sequence,
+    pub(super) tokens: Vec<T>,
+    pub(super) bytes: usize,
+    pub(super) entries: u32,
+    pub(super) issued: Instant,
+    pub(super) complete: bool,
 }
 
 /// What the driver does next.
-enum Next<E: Env> {
+pub(super) enum Next<E: Env> {
     Write(Issue<E>),
     Again,
     Wait,
@@ -371,149 +340,6 @@ impl<E: Env, T: 'static> Writer<E, T> {
                 Next::Again
             }
         }
-    }
-
-    fn roll_if_possible(&self, group: Group<E, T>) -> Next<E> {
-        let may_try = self.ring.has_more_than_reserve() || self.roll_may_work.replace(false);
-        if self.ring.has_ready() && may_try {
-            let checkpoint = self.checkpoint();
-            let first_live = self.first_live(&checkpoint);
-            if self.ring.has_more_than_reserve() || self.ring.would_free(first_live) {
-                self.waits_for_file.set(false);
-                return self
-                    .roll(group, &checkpoint, first_live)
-                    .map_or(Next::Wait, Next::Write);
-            }
-        } else if may_try {
-            self.roll_may_work.set(true);
-        }
-        if !self.waits_for_file.replace(true) {
-            add(&self.metrics.waits_for_file, 1);
-        }
-        self.state.borrow_mut().pending.push_front(group);
-        Next::WaitForFile
-    }
-
-    fn checkpoint(&self) -> Checkpoint {
-        let owner = self.owner.borrow().clone();
-        owner.map(|owner| owner.checkpoint()).unwrap_or_default()
-    }
-
-    /// The oldest file that must stay: one with bytes that the owner needs, with a group that is not
-    /// yet durable, or the one before the file about to be begun.
-    fn first_live(&self, checkpoint: &Checkpoint) -> FileNumber {
-        let undecided = self.durable().next();
-        let oldest = checkpoint
-            .oldest_needed
-            .map_or(undecided, |needed| needed.min(undecided));
-        let newest = self.ring.newest();
-        // A journal that has no file yet begins with this one.
-        self.ring
-            .file_of(oldest)
-            .min(newest)
-            .unwrap_or(self.state.borrow().next_file)
-    }
-
-    /// Begins a new file with `group`, to which a checkpoint is added.
-    fn roll(
-        &self,
-        mut group: Group<E, T>,
-        checkpoint: &Checkpoint,
-        first_live: FileNumber,
-    ) -> Option<Issue<E>> {
-        for partition in &checkpoint.partitions {
-            group.push_checkpoint(&self.env, partition);
-        }
-        // The owner may have gathered more by now; the checkpoint includes it, so no entry may be
-        // added to these groups any more.
-        let mut state = self.state.borrow_mut();
-        let through = state
-            .pending
-            .back()
-            .map_or(group.sequence, |last| last.sequence);
-        if let Some(last) = state.pending.back_mut() {
-            last.sealed = true;
-        }
-        let header = FileHeader {
-            epoch: self.epoch.number,
-            salt: self.epoch.salt,
-            file: state.next_file,
-            first_sequence: group.sequence,
-            first_live_file: first_live,
-            previous_end: self.epoch.previous_end,
-            checkpoint_through: through,
-        };
-        let ready = self
-            .ring
-            .roll(header.file, group.sequence, first_live, through)?;
-        state.next_file = FileNumber(header.file.0 + 1);
-        let file = Rc::new(ready.file);
-        state.file = Some(OpenFile {
-            file,
-            header,
-            position: FIRST_GROUP_POSITION,
-            len: ready.len,
-        });
-        let mut block = self.env.allocate(BLOCK_BYTES);
-        header.encode(&mut block);
-        if planted::is(Bug::FreedBeforeCheckpoint) {
-            self.ring.durable(through);
-        }
-        Some(self.issue(&mut state, group, Some(block)))
-    }
-
-    /// Gives a group its place in the present file.
-    fn issue(
-        &self,
-        state: &mut State<E, T>,
-        group: Group<E, T>,
-        first_block: Option<Buffer<E>>,
-    ) -> Issue<E> {
-        let now = self.env.now();
-        let (sequence, entries, bytes, disk_len) = (
-            group.sequence,
-            group.entries(),
-            group.gathered_len(),
-            group.disk_len(),
-        );
-        record(&self.metrics.wait, now.since(group.began));
-        // What comes next is likely to be as much.
-        state.expected_bytes = bytes;
-        state.sealed = entries == 0;
-        let durable = state.durable;
-        let file = state.file.as_mut().expect("a file is open from the start");
-        let (buffers, tokens) = group.finish(&self.env, file.header, durable);
-        let mut pieces = Vec::with_capacity(buffers.len() + 1);
-        pieces.extend(first_block.map(|block| (block, 0)));
-        for buffer in buffers {
-            let len = buffer.len() as u64;
-            pieces.push((buffer, file.position));
-            file.position += len;
-        }
-        if file.position > file.len {
-            // Longer than a whole file: this one grows, and is not used again as it is.
-            file.len = file.position;
-            self.ring.grew(file.header.file, file.len);
-        }
-        let issue = Issue {
-            sequence,
-            file: Rc::clone(&file.file),
-            pieces,
-        };
-        if entries == 0 {
-            add(&self.metrics.seals, 1);
-        }
-        add(&self.metrics.bytes, disk_len);
-        let complete = planted::is(Bug::ReleasedBeforeWritten);
-        state.in_flight.push_back(InFlight {
-            sequence,
-            tokens,
-            bytes,
-            entries,
-            issued: now,
-            complete,
-        });
-        issue
     }
 
     // For the writes.

@@ -11,6 +11,7 @@
 pub mod allocation;
 mod batches;
 mod frames;
+mod journals;
 pub mod mutation;
 mod names;
 mod segments;
@@ -52,6 +53,7 @@ targets! {
     batch_zstd: batches::zstd, || batches::codec_seeds(batches::ZSTD);
     segment_entries: segments::entries, segments::entries_seeds;
     segment_blocks: segments::blocks, segments::blocks_seeds;
+    journal_file: journals::file, journals::seeds;
     topic_name: names::topic_name, names::topic_name_seeds;
 }
 

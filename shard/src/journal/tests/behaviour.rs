@@ -32,7 +32,6 @@ fn config() -> JournalConfig {
 
 /// An open journal with an owner that has one partition.
 struct Open<E: Env> {
-    env: E,
     journal: Rc<Journal<E, u64>>,
     owner: Owner,
     appended: Cell<u64>,
@@ -51,7 +50,6 @@ impl<E: Env> Open<E> {
             .await
             .expect("it starts");
         let open = Open {
-            env: env.clone(),
             journal,
             owner,
             appended: Cell::new(0),

@@ -3,6 +3,7 @@
 
 mod behaviour;
 mod format;
+mod life;
 mod model;
 mod seeds;
 mod walk;

@@ -1,23 +1,24 @@
 //! Lives and deaths of a journal in a simulated world, many seeds of them. A seed is a few lives
 //! over one disk: each recovers, is checked against what must come back, appends, rolls, recycles,
 //! and ends in a crash, a kill or a clean close. Some disks then get a bit flipped.
+//!
+//! `MILLRACE_SEEDS=20 cargo test -p millrace-shard journal` runs twenty times as many seeds.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use millrace_wire::ids::{LogIndex, Offset, PartitionId, Term};
+use millrace_wire::ids::Offset;
 
-use super::model::{History, Owner, State, as_entry, created, partition};
+use super::life::{Life, SharedHistory};
+use super::model::{History, Owner, State};
 use crate::env::simulated::{DiskFaults, NodeId, SimulatedEnv, Simulation, StopReason};
 use crate::env::{BLOCK_BYTES, Env, File, OnPanic, OpenOptions, Queue};
 use crate::journal::planted::{Bug, plant};
 use crate::journal::scan::inspect;
 use crate::journal::{
-    Journal, JournalConfig, JournalError, JournalMetrics, OwnedEntry, RecoveredItem, Recovery,
-    SegmentEnd, recover,
+    JournalConfig, JournalError, JournalMetrics, RecoveredItem, Recovery, recover,
 };
 
 const NODE: NodeId = NodeId(0);
@@ -58,177 +59,6 @@ fn config(plan: &mut Plan) -> JournalConfig {
         max_writes_in_flight: 1 + plan.draw(4) as u32,
         seal_after: Duration::from_millis(10),
         ..JournalConfig::new(PathBuf::from(DIRECTORY))
-    }
-}
-
-type SharedHistory = Rc<RefCell<History>>;
-type TestJournal = Journal<SimulatedEnv, usize>;
-
-/// One life's hands: the journal, the state and the history, kept in step.
-#[derive(Clone)]
-struct Life {
-    env: SimulatedEnv,
-    journal: Rc<TestJournal>,
-    owner: Owner,
-    history: SharedHistory,
-}
-
-impl Life {
-    fn below(&self, n: u64) -> u64 {
-        self.env.random_u64() % n
-    }
-
-    fn append(&self, entry: OwnedEntry) {
-        let mut history = self.history.borrow_mut();
-        history.entries.push(entry.clone());
-        match self.journal.append(as_entry(&entry), history.entries.len()) {
-            Ok(sequence) => self.owner.state.borrow_mut().apply(sequence, &entry),
-            Err(_) => drop(history.entries.pop()),
-        }
-    }
-
-    fn some_partition(&self) -> Option<PartitionId> {
-        let state = self.owner.state.borrow();
-        let count = state.partitions.len() as u64;
-        (count > 0).then(|| {
-            *state
-                .partitions
-                .keys()
-                .nth(self.below(count) as usize)
-                .expect("it is below the count")
-        })
-    }
-
-    async fn step(&self) {
-        let choice = self.below(100);
-        let Some(id) = self.some_partition().filter(|_| choice >= 4) else {
-            if self.owner.state.borrow().partitions.len() < 6 {
-                // A partition's identity is used once.
-                let id = partition(self.env.random_u64() as u32);
-                self.append(OwnedEntry::PartitionCreated(created(id)));
-            }
-            return;
-        };
-        match choice {
-            4..75 => self.append_batch(id).await,
-            75..78 => {
-                let state = self.owner.state.borrow().partitions[&id].state;
-                let log_start = Offset(state.log_start.0 + self.below(5) as i64).min(state.log_end);
-                self.append(OwnedEntry::LogStart {
-                    partition: id,
-                    log_start,
-                });
-            }
-            78 => self.append(OwnedEntry::PartitionRemoved { partition: id }),
-            79 => self.accept_loss(id),
-            80..84 => self.flush(id, u64::MAX),
-            84..98 => self.env.sleep(Duration::from_micros(self.below(400))).await,
-            _ => self.env.sleep(Duration::from_millis(self.below(25))).await,
-        }
-    }
-
-    async fn append_batch(&self, id: PartitionId) {
-        let len = match self.below(40) {
-            0 => 100_000 + self.below(200_000),
-            1..4 => 10_000 + self.below(20_000),
-            _ => 1 + self.below(3_000),
-        };
-        self.journal.room(len as usize).await;
-        let Some(state) = self
-            .owner
-            .state
-            .borrow()
-            .partitions
-            .get(&id)
-            .map(|p| p.state)
-        else {
-            return;
-        };
-        let mut batch = vec![self.env.random_u64() as u8; len as usize];
-        for (i, byte) in batch.iter_mut().enumerate().step_by(61) {
-            *byte = (i as u64 ^ self.env.random_u64()) as u8;
-        }
-        self.append(OwnedEntry::Append {
-            partition: id,
-            index: LogIndex(state.last_index.0 + 1),
-            term: Term(1),
-            base_offset: state.log_end,
-            record_count: 1 + self.below(9) as u32,
-            batch: Bytes::from(batch),
-        });
-    }
-
-    /// Cuts off the last batch, as if it had been lost and that accepted.
-    fn accept_loss(&self, id: PartitionId) {
-        let last = self.owner.state.borrow().partitions[&id]
-            .held
-            .last_key_value()
-            .map(|(_, held)| held.base_offset);
-        if let Some(log_end) = last {
-            self.append(OwnedEntry::LossAccepted {
-                partition: id,
-                log_end,
-            });
-        }
-    }
-
-    /// Makes what is durable and in groups below `below` safe in segments, which this test has
-    /// none of.
-    fn flush(&self, id: PartitionId, below: u64) {
-        let durable = self.journal.durable();
-        let safe = {
-            let state = self.owner.state.borrow();
-            let Some(p) = state.partitions.get(&id) else {
-                return;
-            };
-            let ready =
-                |held: &super::model::Held| held.sequence <= durable && held.sequence.0 < below;
-            let last = p.held.iter().take_while(|(_, held)| ready(held)).last();
-            let Some((index, held)) = last else { return };
-            let following = p.held.range(LogIndex(index.0 + 1)..).next();
-            SegmentEnd {
-                segment_base: Offset(0),
-                position: p.state.safe.position + held.batch.len() as u64,
-                next_offset: following.map_or(p.state.log_end, |(_, next)| next.base_offset),
-                next_index: LogIndex(index.0 + 1),
-                term: Term(1),
-            }
-        };
-        self.append(OwnedEntry::SegmentSafe {
-            partition: id,
-            safe,
-        });
-        self.journal.note_safe();
-    }
-
-    /// Does what the journal asks for.
-    async fn keep_flushing(self) {
-        loop {
-            if let Some(below) = self.journal.flush_below() {
-                let ids: Vec<_> = self
-                    .owner
-                    .state
-                    .borrow()
-                    .partitions
-                    .keys()
-                    .copied()
-                    .collect();
-                for id in ids {
-                    self.flush(id, below.0);
-                }
-            }
-            self.env.sleep(Duration::from_micros(700)).await;
-        }
-    }
-
-    async fn keep_releasing(self) {
-        while let Some(tokens) = self.journal.next_durable().await {
-            let mut history = self.history.borrow_mut();
-            for token in tokens {
-                assert!(token > history.durable, "released out of order, or twice");
-                history.durable = token;
-            }
-        }
     }
 }
 
@@ -566,9 +396,17 @@ fn write_errors(seed: u64) -> Result<bool, String> {
     Ok(stopped)
 }
 
+/// So many seeds, or as many times more as the environment says.
+fn seeds(count: u64) -> std::ops::Range<u64> {
+    let times = std::env::var("MILLRACE_SEEDS")
+        .ok()
+        .and_then(|times| times.parse().ok());
+    0..count * times.unwrap_or(1)
+}
+
 #[test]
 fn whatever_crashes_all_that_was_called_durable_comes_back_and_no_entry_half() {
-    for seed in 0..2_000 {
+    for seed in seeds(2_000) {
         lives(seed).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
     }
 }
@@ -576,7 +414,7 @@ fn whatever_crashes_all_that_was_called_durable_comes_back_and_no_entry_half() {
 #[test]
 fn a_flipped_bit_in_what_was_durable_is_told_and_costs_no_more_than_it_hit() {
     let mut count = FlipCount::default();
-    for seed in 0..1_000 {
+    for seed in seeds(1_000) {
         flip_after_seal(seed, &mut count).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
     }
     assert!(
@@ -587,7 +425,7 @@ fn a_flipped_bit_in_what_was_durable_is_told_and_costs_no_more_than_it_hit() {
 
 #[test]
 fn a_flipped_bit_beyond_what_was_durable_is_a_torn_tail() {
-    let found = (0..600)
+    let found = seeds(600)
         .filter(|seed| flip_in_the_tail(*seed).unwrap_or_else(|why| panic!("seed {seed}: {why}")));
     assert!(
         found.count() > 50,
@@ -597,7 +435,7 @@ fn a_flipped_bit_beyond_what_was_durable_is_a_torn_tail() {
 
 #[test]
 fn a_write_error_stops_the_node_and_takes_nothing_back() {
-    let stopped = (0..200)
+    let stopped = seeds(200)
         .filter(|seed| write_errors(*seed).unwrap_or_else(|why| panic!("seed {seed}: {why}")));
     assert!(stopped.count() > 50, "the seeds no longer fail writes");
 }
