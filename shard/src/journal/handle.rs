@@ -82,7 +82,7 @@ impl<E: Env, T: 'static> Journal<E, T> {
         &self.writer.ring.changed
     }
 
-    /// The owner's oldest needed group has moved on: if the journal waits for a file, it may have
+    /// The owner's oldest needed group has moved on, without an entry that says so: if the journal waits for a file, it may have
     /// one now.
     pub fn note_safe(&self) {
         self.writer.retry_roll();

@@ -170,6 +170,10 @@ impl<E: Env, T: 'static> Writer<E, T> {
         group.tokens.extend(token);
         let sequence = group.sequence;
         drop(state);
+        if !matches!(entry, Entry::Append { .. }) {
+            // A partition that is removed, or has more in its segments, needs less of the journal.
+            self.roll_may_work.set(true);
+        }
         self.wake.notify();
         Ok(sequence)
     }
