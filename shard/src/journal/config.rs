@@ -23,7 +23,7 @@ pub struct JournalConfig {
     pub file_bytes: u64,
     /// How many files are made in the background at the start.
     pub initial_files: u32,
-    /// How many there may be, at least [`MIN_FILES`]. When all are in use and nothing can be let
+    /// How many there may be, at least 4. When all are in use and nothing can be let
     /// go, appends wait for room.
     pub max_files: u32,
     /// How long the first entry of a group waits for company. Zero: batching comes from load alone.

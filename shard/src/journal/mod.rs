@@ -9,12 +9,12 @@
 //!
 //! The way in is [`recover`], which reads what an earlier run left; [`Recovery::start`] turns it
 //! into a [`Journal`]. The format on disk, and why recovery reaches one right answer, are in
-//! [`format`].
+//! [`mod@format`].
 //!
 //! | module | what it is |
 //! |---|---|
 //! | [`entry`] | what a group holds: appends and changes of state of partitions |
-//! | [`format`] | the bytes on disk: file header, group header; parsers that trust nothing |
+//! | [`mod@format`] | the bytes on disk: file header, group header; parsers that trust nothing |
 //! | [`scan`] | finding the groups of a file, without I/O |
 //! | `walk` | which groups count, which are damaged, where the journal ends; without I/O |
 //! | `recovery`, `read`, `replay` | recovery: files in, checkpoint and entries out |
