@@ -153,7 +153,7 @@ impl<E: Env> Partition<E> {
     }
 
     /// Gives a recovered or new partition its name and its place. Again: nothing happens.
-    pub(crate) fn attach(&self, topic: &TopicName, directory: PathBuf) {
+    pub(crate) fn attach(self: &Rc<Self>, topic: &TopicName, directory: PathBuf) {
         self.place.get_or_init(|| {
             let (env, files) = (self.shared.env.clone(), Rc::clone(&self.shared.files));
             let segments = Segments::new(env, directory, self.id, topic, self.safe.get(), files);
@@ -162,6 +162,14 @@ impl<E: Env> Partition<E> {
                 segments,
             }
         });
+        // What the journal wanted back so far was asked for in vain.
+        let wanted = self
+            .shared
+            .connected()
+            .and_then(|journal| journal.flush_below());
+        if wanted.is_some_and(|below| self.needed.get().is_some_and(|needed| needed < below)) {
+            self.request_flush(true);
+        }
     }
 
     /// The partition's identity.

@@ -274,7 +274,12 @@ fn flip(simulation: &Simulation, model: &mut Model) {
             !path.starts_with(&journal) && of_segments(path)
         }
     });
-    let Some((path, _)) = flipped else { return };
+    let Some((path, position)) = flipped else {
+        return;
+    };
+    if super::is_alone() {
+        println!("flipped a bit of {path} at {position}");
+    }
     if in_journal {
         model.journal_flipped = true;
         model.count("flips in a journal");
@@ -386,11 +391,23 @@ async fn attach_all(broker: &Rc<Broker>) -> Result<(), Violation> {
         .flat_map(|shard| shard.hosted())
         .collect();
     for id in &hosted {
-        let known = broker.model.borrow().partitions.contains_key(id);
+        let (known, flipped) = {
+            let model = broker.model.borrow();
+            (model.partitions.contains_key(id), model.journal_flipped)
+        };
         ensure!(
-            known,
+            known || flipped,
             "partition {id} is back, though its removal was answered"
         );
+        if !known {
+            // What said that it was removed was lost, and that was told.
+            let remove = broker.shard(*id).remove_partition(*id);
+            let removed = broker.patiently("a removal", remove).await?;
+            ensure!(
+                removed.is_ok() || faults,
+                "{id} could not be removed: {removed:?}"
+            );
+        }
     }
     let known: Vec<_> = {
         let model = broker.model.borrow();
