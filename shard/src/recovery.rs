@@ -137,6 +137,15 @@ impl Replayed {
             .partition_point(|batch| batch.next_offset() <= log_end);
         self.state.tail.truncate(kept);
         self.end = log_end.max(self.state.safe.next_offset);
+        if self
+            .state
+            .tail
+            .last()
+            .is_some_and(|last| last.next_offset() < self.end)
+        {
+            // The log goes on at its start, and all of these lie below it.
+            self.state.tail.clear();
+        }
         if let Some(last) = self.state.tail.last() {
             (self.state.last_index, self.state.last_term) = (last.index, last.term);
         }

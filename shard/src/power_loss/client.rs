@@ -43,6 +43,7 @@ fn is_expected(error: &StorageError, model: &Model) -> bool {
         StorageError::Removed(_)
         | StorageError::ShuttingDown
         | StorageError::UnknownPartition(_) => true,
+        StorageError::DiskReserve { .. } => model.full || model.faults,
         _ => model.faults,
     }
 }
@@ -116,7 +117,12 @@ impl Broker {
         let mut model = self.model.borrow_mut();
         let appended = match appended {
             Ok(appended) => appended,
-            Err(error) if is_expected(&error, &model) => return Ok(()),
+            Err(error) if is_expected(&error, &model) => {
+                if matches!(error, StorageError::DiskReserve { .. }) {
+                    model.count("refusals for a full disk");
+                }
+                return Ok(());
+            }
             Err(error) => return Err(format!("an append to {id} was refused: {error}")),
         };
         model.count("appends");

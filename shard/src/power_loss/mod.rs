@@ -99,6 +99,7 @@ const EXPECTED: &[&str] = &[
     "power lost in the middle",
     "reads after a start",
     "relayouts",
+    "refusals for a full disk",
     "removals",
     "searches",
     "stops for a failed write",

@@ -41,6 +41,8 @@ pub struct ModelPartition {
     pub log_start_answered: Offset,
     /// Some stored byte of its segments was flipped: reads may say so.
     pub segments_flipped: bool,
+    /// A journal that held it was flipped, and nobody has looked at it since.
+    pub may_be_damaged: bool,
     /// The watermarks last seen in this life of the node.
     pub last_marks: Option<Watermarks>,
 }
@@ -53,8 +55,10 @@ pub struct Model {
     pub journal_flipped: bool,
     /// They were, when this life began.
     pub journal_was_flipped: bool,
-    /// Some write may fail, or the disk be full, at present.
+    /// Some read or write may fail at present.
     pub faults: bool,
+    /// The disk is full, or was a moment ago.
+    pub full: bool,
     /// Counts, to see that the runs do what they are meant to.
     pub counts: BTreeMap<&'static str, u64>,
 }
@@ -91,6 +95,7 @@ impl ModelPartition {
             log_start_asked: Offset::ZERO,
             log_start_answered: Offset::ZERO,
             segments_flipped: false,
+            may_be_damaged: false,
             last_marks: None,
         }
     }

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use millrace_wire::ids::{Offset, PartitionId, ShardId};
@@ -12,8 +12,8 @@ use millrace_wire::ids::{Offset, PartitionId, ShardId};
 use super::client::{Broker, owner};
 use super::draws::Draws;
 use super::model::{Life, Model, Violation, ensure};
-use crate::env::Env;
 use crate::env::simulated::{DiskFaults, NodeId, SimulatedEnv, Simulation, StopReason};
+use crate::env::{Env, OnPanic, Queue};
 use crate::error::StorageError;
 use crate::journal::JournalConfig;
 use crate::log::{Partition, PartitionStatus};
@@ -171,7 +171,7 @@ impl Setup {
 
 /// Runs one seed; gives what happened, in counts.
 pub fn run_seed(seed: u64) -> Result<BTreeMap<&'static str, u64>, Violation> {
-    let simulation = Simulation::new(seed);
+    let simulation = Rc::new(Simulation::new(seed));
     simulation.set_step_limit(STEP_LIMIT);
     let setup = Setup::draw(&Draws::new(seed, 1));
     let draws = Draws::new(seed, 2);
@@ -191,7 +191,7 @@ pub fn run_seed(seed: u64) -> Result<BTreeMap<&'static str, u64>, Violation> {
 
 /// One life of the node. False if its disk is beyond recovery, and says so.
 fn one_life(
-    simulation: &Simulation,
+    simulation: &Rc<Simulation>,
     seed: u64,
     setup: &Setup,
     plan: &Rc<Plan>,
@@ -207,6 +207,7 @@ fn one_life(
         model.restarted();
         model.journal_was_flipped = model.journal_flipped;
         model.faults = plan.trouble == Trouble::Failing;
+        model.full = false;
     }
     let violation = Rc::new(RefCell::new(None));
     if matches!(plan.end, End::PowerLoss) {
@@ -215,7 +216,9 @@ fn one_life(
     let life = {
         let (setup, plan, model) = (setup.clone(), Rc::clone(plan), Rc::clone(model));
         let violation = Rc::clone(&violation);
-        move |env: SimulatedEnv| live(env, seed, setup, plan, model, violation)
+        // Weak: the world holds its tasks.
+        let world = Rc::downgrade(simulation);
+        move |env: SimulatedEnv| live(env, world, seed, setup, plan, model, violation)
     };
     let lived = simulation.try_run(NODE, life);
     if let Some(violation) = violation.borrow_mut().take() {
@@ -282,6 +285,10 @@ fn flip(simulation: &Simulation, model: &mut Model) {
     }
     if in_journal {
         model.journal_flipped = true;
+        model
+            .partitions
+            .values_mut()
+            .for_each(|known| known.may_be_damaged = true);
         model.count("flips in a journal");
         return;
     }
@@ -296,6 +303,7 @@ fn flip(simulation: &Simulation, model: &mut Model) {
 
 async fn live(
     env: SimulatedEnv,
+    world: Weak<Simulation>,
     seed: u64,
     setup: Setup,
     plan: Rc<Plan>,
@@ -309,7 +317,7 @@ async fn live(
         model,
         violation,
     });
-    let lived = live_on(&broker, seed, &plan).await;
+    let lived = live_on(&broker, &world, seed, &plan).await;
     if let Err(what) = lived {
         broker.fail(what);
     }
@@ -340,9 +348,23 @@ async fn start(
     Ok(open)
 }
 
-async fn live_on(broker: &Rc<Broker>, seed: u64, plan: &Plan) -> Result<(), Violation> {
+async fn live_on(
+    broker: &Rc<Broker>,
+    world: &Weak<Simulation>,
+    seed: u64,
+    plan: &Plan,
+) -> Result<(), Violation> {
     attach_all(broker).await?;
     broker.model.borrow_mut().journal_flipped = false;
+    if plan.trouble == Trouble::Full {
+        let draws = Draws::new(seed, 1_000 + plan.number);
+        let task = fill_disk(Rc::clone(broker), world.clone(), draws, plan.faults());
+        drop(
+            broker
+                .env
+                .spawn(Queue::Requests, "filler", OnPanic::StopProcess, task),
+        );
+    }
     let mut clients = Vec::new();
     for client in 0..plan.clients {
         let draws = Draws::new(seed, 100 + plan.number * 10 + client);
@@ -350,12 +372,11 @@ async fn live_on(broker: &Rc<Broker>, seed: u64, plan: &Plan) -> Result<(), Viol
             broker.create(&draws).await?;
         }
         let task = Rc::clone(broker).run_client(draws, plan.operations);
-        clients.push(broker.env.spawn(
-            crate::env::Queue::Requests,
-            "client",
-            crate::env::OnPanic::StopProcess,
-            task,
-        ));
+        clients.push(
+            broker
+                .env
+                .spawn(Queue::Requests, "client", OnPanic::StopProcess, task),
+        );
     }
     if plan.end == End::Killed {
         broker.env.sleep(plan.lasts).await;
@@ -379,6 +400,41 @@ async fn live_on(broker: &Rc<Broker>, seed: u64, plan: &Plan) -> Result<(), Viol
         End::PowerLoss | End::Killed => {}
     }
     Ok(())
+}
+
+/// Leaves less space than the reserve for a while. Producing may be refused then, and must go on by
+/// itself afterwards.
+async fn fill_disk(broker: Rc<Broker>, world: Weak<Simulation>, draws: Draws, faults: DiskFaults) {
+    broker
+        .env
+        .sleep(Duration::from_micros(draws.between(0, 4_000)))
+        .await;
+    let Ok(space) = broker.env.space(Path::new(DATA)).await else {
+        return;
+    };
+    let capacity_bytes = space.total - space.available + draws.below(48 * 1024);
+    let (Some(full), mut model) = (world.upgrade(), broker.model.borrow_mut()) else {
+        return;
+    };
+    full.set_faults(
+        NODE,
+        DiskFaults {
+            capacity_bytes,
+            ..faults.clone()
+        },
+    );
+    model.full = true;
+    drop((full, model));
+    broker
+        .env
+        .sleep(Duration::from_millis(draws.between(20, 300)))
+        .await;
+    if let Some(empty) = world.upgrade() {
+        empty.set_faults(NODE, faults);
+    }
+    // The free space is looked at at intervals.
+    broker.env.sleep(Duration::from_millis(300)).await;
+    broker.model.borrow_mut().full = false;
 }
 
 /// What the controller does after a start: attaches what should be there, removes what should not,
@@ -429,7 +485,7 @@ async fn attach_all(broker: &Rc<Broker>) -> Result<(), Violation> {
             Err(_) if faults => continue,
             Err(error) => return Err(format!("{id} could not be attached: {error}")),
         };
-        let flipped = broker.model.borrow().journal_flipped;
+        let flipped = broker.model.borrow().partitions[&id].may_be_damaged;
         let damaged = matches!(partition.status(), PartitionStatus::Damaged { .. });
         ensure!(
             is_hosted || (flipped && damaged),
@@ -463,7 +519,7 @@ async fn check_all(
     partition: &Rc<Partition<SimulatedEnv>>,
 ) -> Result<(), Violation> {
     if let PartitionStatus::Damaged { from } = partition.status() {
-        let flipped = broker.model.borrow().journal_flipped;
+        let flipped = broker.model.borrow().partitions[&id].may_be_damaged;
         ensure!(
             flipped,
             "damaged from {from} on, though nothing was flipped"
@@ -496,9 +552,8 @@ async fn check_all(
     );
     {
         let mut model = broker.model.borrow_mut();
-        let flipped = model.journal_flipped;
         let known = model.partitions.get_mut(&id).expect("it is known");
-        if flipped {
+        if std::mem::take(&mut known.may_be_damaged) {
             known.log_start_answered = known.log_start_answered.min(marks.log_start);
         }
         known.settle(marks.log_start, marks.visible)?;
