@@ -65,8 +65,10 @@ struct Replayed {
     state: StartState,
     /// Where the contiguous part ends.
     end: Offset,
-    /// The furthest end that anything claims.
+    /// The furthest end that any entry claims.
     claimed: Offset,
+    /// The end that the checkpoint claims.
+    claimed_by_checkpoint: Offset,
     /// A group was lost that may have held more of it, and nothing since has proved otherwise.
     suspect: bool,
 }
@@ -85,7 +87,8 @@ impl Replayed {
         let mut replayed = Replayed {
             state,
             end,
-            claimed: checkpoint.log_end,
+            claimed: end,
+            claimed_by_checkpoint: checkpoint.log_end,
             suspect: false,
         };
         if end >= checkpoint.log_end {
@@ -149,8 +152,10 @@ impl Replayed {
         if let Some(last) = self.state.tail.last() {
             (self.state.last_index, self.state.last_term) = (last.index, last.term);
         }
+        // Entries before this one no longer count; the checkpoint still does if it came later.
+        self.claimed = self.end;
         if !is_in_checkpoint {
-            self.claimed = self.end;
+            self.claimed_by_checkpoint = self.end;
             self.suspect = false;
             self.state.damaged = None;
         }
@@ -158,7 +163,8 @@ impl Replayed {
 
     fn finish(mut self) -> StartState {
         // What is missing below the log start is missed by nobody.
-        let missing = self.end < self.claimed && self.claimed > self.state.log_start;
+        let claimed = self.claimed.max(self.claimed_by_checkpoint);
+        let missing = self.end < claimed && claimed > self.state.log_start;
         if missing || self.suspect {
             let from = self.end.max(self.state.log_start);
             self.state.damaged = Some(self.state.damaged.map_or(from, |known| known.min(from)));
