@@ -10,8 +10,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::env::Env;
-use crate::journal::Journal;
-use crate::log::{LowSpace, Shared, Token};
+use crate::log::{LowSpace, ShardJournal, Shared};
 use crate::shard::{Closing, Registry};
 
 /// Space must grow beyond the reserve by this part of it before producing is allowed again, so
@@ -45,7 +44,7 @@ pub(crate) async fn relieve_pressure<E: Env>(shared: Rc<Shared<E>>, registry: Rc
 /// Writes what keeps old journal files alive whenever the journal wants them back.
 pub(crate) async fn free_journal<E: Env>(
     registry: Rc<Registry<E>>,
-    journal: Rc<Journal<E, Token<E>>>,
+    journal: Rc<ShardJournal<E>>,
     closing: Rc<Closing>,
 ) {
     loop {

@@ -30,7 +30,7 @@ pub(crate) use cache::CachedBatch;
 pub(crate) use flush::{FLUSH_WRITERS, write_segments};
 pub use partition::Partition;
 pub(crate) use partition::StartState;
-pub(crate) use shared::{LowSpace, Shared, Token, drive};
+pub(crate) use shared::{LowSpace, ShardJournal, Shared, drive};
 pub use watch::Registration;
 pub use watermarks::Watermarks;
 

@@ -31,6 +31,9 @@ pub(crate) enum Token<E: Env> {
     Control(OneshotSender<()>),
 }
 
+/// A shard's journal.
+pub(crate) type ShardJournal<E> = Journal<E, Token<E>>;
+
 /// Why producing is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LowSpace {
@@ -47,7 +50,7 @@ pub(crate) struct Shared<E: Env> {
     pub(crate) cache: CacheBudget,
     pub(crate) files: Rc<FileCache<E>>,
     pub(crate) flush: FlushQueue<E>,
-    journal: RefCell<Option<Rc<Journal<E, Token<E>>>>>,
+    journal: RefCell<Option<Rc<ShardJournal<E>>>>,
     /// Cost of the batches that are not in segments yet.
     unwritten: Cell<u64>,
     /// The most that somebody waits to append.
@@ -79,7 +82,7 @@ impl<E: Env> Shared<E> {
         })
     }
 
-    pub(crate) fn connect(&self, journal: Rc<Journal<E, Token<E>>>) {
+    pub(crate) fn connect(&self, journal: Rc<ShardJournal<E>>) {
         *self.journal.borrow_mut() = Some(journal);
     }
 
@@ -91,19 +94,19 @@ impl<E: Env> Shared<E> {
     }
 
     /// Lets go of the journal.
-    pub(crate) fn disconnect(&self) -> Option<Rc<Journal<E, Token<E>>>> {
+    pub(crate) fn disconnect(&self) -> Option<Rc<ShardJournal<E>>> {
         self.close();
         self.journal.borrow_mut().take()
     }
 
-    pub(crate) fn journal(&self) -> Result<Rc<Journal<E, Token<E>>>, StorageError> {
+    pub(crate) fn journal(&self) -> Result<Rc<ShardJournal<E>>, StorageError> {
         let journal = self.journal.borrow();
         let journal = journal.as_ref().filter(|_| !self.closed.get());
         journal.cloned().ok_or(StorageError::ShuttingDown)
     }
 
     /// The journal, whether or not the shard is closing.
-    pub(crate) fn connected(&self) -> Option<Rc<Journal<E, Token<E>>>> {
+    pub(crate) fn connected(&self) -> Option<Rc<ShardJournal<E>>> {
         self.journal.borrow().clone()
     }
 
@@ -248,7 +251,7 @@ impl<E: Env> Shared<E> {
 }
 
 /// Takes what has become durable from the journal, in order, until the journal has closed.
-pub(crate) async fn drive<E: Env>(shared: Rc<Shared<E>>, journal: Rc<Journal<E, Token<E>>>) {
+pub(crate) async fn drive<E: Env>(shared: Rc<Shared<E>>, journal: Rc<ShardJournal<E>>) {
     while let Some(tokens) = journal.next_durable().await {
         let now = shared.env.now();
         for token in tokens {

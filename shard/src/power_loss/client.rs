@@ -15,7 +15,7 @@ use crate::env::simulated::SimulatedEnv;
 use crate::env::{Env, OnPanic, Queue};
 use crate::error::StorageError;
 use crate::local::Event;
-use crate::log::{OffsetQuery, Partition, PartitionSettings, PartitionStatus};
+use crate::log::{Appended, OffsetQuery, Partition, PartitionSettings, PartitionStatus};
 use crate::shard::Shard;
 
 /// Reads are at most this long.
@@ -114,42 +114,11 @@ impl Broker {
             Ok(()) => partition.append(batch.clone(), count, newest),
             Err(error) => Err(error),
         };
-        let mut model = self.model.borrow_mut();
-        let appended = match appended {
-            Ok(appended) => appended,
-            Err(error) if is_expected(&error, &model) => {
-                if matches!(error, StorageError::DiskReserve { .. }) {
-                    model.count("refusals for a full disk");
-                }
-                return Ok(());
-            }
-            Err(error) => return Err(format!("an append to {id} was refused: {error}")),
-        };
-        model.count("appends");
-        set_base_offset(&mut batch, appended.base_offset);
         set_leader_epoch(&mut batch, partition.term());
+        let Some(appended) = self.note_append(id, appended, batch, timestamps)? else {
+            return Ok(());
+        };
         let next = appended.base_offset.advance(count);
-        let known = model
-            .partitions
-            .get_mut(&id)
-            .expect("it was there a moment ago");
-        let end = known.batches.last().map_or(Offset::ZERO, |last| last.next);
-        let follows = appended.base_offset == end
-            || (appended.base_offset > end && end <= known.log_start_asked);
-        ensure!(
-            follows,
-            "an append to {id} got offset {}, after {end}",
-            appended.base_offset
-        );
-        let bytes = batch.freeze();
-        known.batches.push(ModelBatch {
-            base: appended.base_offset,
-            next,
-            bytes,
-            timestamps,
-            safe: false,
-        });
-        drop(model);
         let broker = Rc::clone(self);
         let answer = async move {
             if appended.durable.await.is_ok() {
@@ -169,6 +138,48 @@ impl Broker {
             );
             Ok(())
         }
+    }
+
+    /// Holds an append's place against the model, and enters the batch there. Nothing if it was
+    /// refused for a good reason.
+    fn note_append(
+        &self,
+        id: PartitionId,
+        appended: Result<Appended, StorageError>,
+        mut batch: BytesMut,
+        timestamps: Vec<i64>,
+    ) -> Result<Option<Appended>, Violation> {
+        let mut model = self.model.borrow_mut();
+        let appended = match appended {
+            Ok(appended) => appended,
+            Err(error) if is_expected(&error, &model) => {
+                if matches!(error, StorageError::DiskReserve { .. }) {
+                    model.count("refusals for a full disk");
+                }
+                return Ok(None);
+            }
+            Err(error) => return Err(format!("an append to {id} was refused: {error}")),
+        };
+        model.count("appends");
+        let base = appended.base_offset;
+        set_base_offset(&mut batch, base);
+        let next = Offset(base.0 + i64::try_from(timestamps.len()).expect("few records"));
+        let known = model
+            .partitions
+            .get_mut(&id)
+            .expect("it was there a moment ago");
+        let end = known.batches.last().map_or(Offset::ZERO, |last| last.next);
+        let follows = base == end || (base > end && end <= known.log_start_asked);
+        ensure!(follows, "an append to {id} got offset {base}, after {end}");
+        let bytes = batch.freeze();
+        known.batches.push(ModelBatch {
+            base,
+            next,
+            bytes,
+            timestamps,
+            safe: false,
+        });
+        Ok(Some(appended))
     }
 
     /// Awaits something that must come to an end.

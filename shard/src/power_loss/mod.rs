@@ -7,10 +7,12 @@
 //! | `draws` | what a seed decides |
 //! | `model` | the oracle: what was handed in, and what of it may never be missing |
 //! | `client` | operations, each answer held against the model |
-//! | `run` | the lives of a node, their ends, and the check after each start |
+//! | `run` | the lives of a node, and their ends |
+//! | `check` | what a controller does after a start, and the look at every record |
 //!
 //! `MILLRACE_SEEDS=10000` says how many seeds run, `MILLRACE_SEED=7` runs one of them alone.
 
+mod check;
 mod client;
 mod draws;
 mod model;
