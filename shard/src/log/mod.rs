@@ -11,8 +11,11 @@ mod cache;
 mod flush;
 mod partition;
 mod query;
+mod read;
 mod retention;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod watermarks;
 

@@ -1,12 +1,12 @@
-//! One partition replica on its shard: append, read, watch, and the state that the journal's
+//! One partition replica on its shard: append, watch, and the state that the journal's
 //! checkpoint and the segment writer work with.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use bytes::{Bytes, BytesMut};
-use millrace_wire::batch::{BATCH_HEADER_BYTES, BatchHeader, set_base_offset, set_leader_epoch};
+use bytes::BytesMut;
+use millrace_wire::batch::{BATCH_HEADER_BYTES, set_base_offset, set_leader_epoch};
 use millrace_wire::ids::{LogIndex, Offset, PartitionId, Term, TopicName};
 
 use super::cache::{CachedBatch, Evict, PartitionCache};
@@ -15,13 +15,13 @@ use super::retention::RetentionState;
 use super::shared::{Shared, Token};
 use super::watch::{Registration, Watchers};
 use super::watermarks::{Marks, Watermarks};
-use super::{Appended, Durable, PartitionSettings, PartitionStatus, Read};
+use super::{Appended, Durable, PartitionSettings, PartitionStatus};
 use crate::env::Env;
 use crate::error::StorageError;
 use crate::journal::{Entry, PartitionCheckpoint, Sequence};
 use crate::local::{Event, oneshot};
-use crate::metrics::{Counter, Stage};
-use crate::segment::{SegmentEnd, SegmentError, Segments};
+use crate::metrics::Counter;
+use crate::segment::{SegmentEnd, Segments};
 
 /// A batch may keep this much more memory than its own length before it is copied out of the
 /// request that brought it.
@@ -78,7 +78,7 @@ pub struct Partition<E: Env> {
     status: Cell<PartitionStatus>,
     pub(super) marks: Marks,
     /// The log start as the journal knows it; it becomes the watermark when it is durable there.
-    journaled_log_start: Cell<Offset>,
+    pub(super) journaled_log_start: Cell<Offset>,
     last_index: Cell<LogIndex>,
     term: Cell<Term>,
     /// The damage as the journal knows it.
@@ -343,107 +343,6 @@ impl<E: Env> Partition<E> {
         self.flush_if_due();
     }
 
-    /// Reads whole batches from the one that holds `from` on, up to `max_bytes`, or one batch of any
-    /// size if `at_least_one`. Never beyond the high watermark; at it, the answer is empty.
-    pub async fn read(
-        &self,
-        from: Offset,
-        max_bytes: usize,
-        at_least_one: bool,
-    ) -> Result<Read, StorageError> {
-        self.check_status()?;
-        // Taken before the batches: a watch registered earlier tells of all that comes later.
-        let watermarks = self.marks.get();
-        if from < watermarks.log_start || from > watermarks.visible {
-            return Err(self.out_of_range(from));
-        }
-        let batches = if from == watermarks.visible {
-            Vec::new()
-        } else {
-            self.read_batches(from, watermarks.visible, max_bytes, at_least_one)
-                .await?
-        };
-        let bytes = batches.iter().map(|batch| batch.len() as u64).sum();
-        self.shared.metrics.add(Counter::BytesRead, bytes);
-        Ok(Read {
-            batches,
-            watermarks,
-        })
-    }
-
-    async fn read_batches(
-        &self,
-        from: Offset,
-        end: Offset,
-        max_bytes: usize,
-        at_least_one: bool,
-    ) -> Result<Vec<Bytes>, StorageError> {
-        if let Some(batches) = self.cache.borrow().read(from, end, max_bytes, at_least_one) {
-            self.shared.metrics.add(Counter::CacheHits, 1);
-            return Ok(batches);
-        }
-        self.shared.metrics.add(Counter::CacheMisses, 1);
-        let Some(place) = self.place.get() else {
-            return Err(StorageError::UnknownPartition(self.id));
-        };
-        let started = self.shared.env.now();
-        let mut batches = place
-            .segments
-            .read(from, max_bytes, at_least_one)
-            .await
-            .map_err(|error| self.read_failed(from, error))?;
-        self.shared
-            .metrics
-            .record(Stage::SegmentRead, self.shared.env.now().since(started));
-        // What became visible while the disk was busy belongs to the next read.
-        while batches
-            .last()
-            .is_some_and(|batch| next_offset(batch).is_none_or(|next| next > end))
-        {
-            batches.pop();
-        }
-        if batches.is_empty() && self.safe.get().next_offset <= from {
-            // Offsets may be missing where a loss was accepted: go on with what is in memory.
-            let cache = self.cache.borrow();
-            let start = cache.start().unwrap_or(end);
-            return Ok(cache
-                .read(start.max(from), end, max_bytes, at_least_one)
-                .unwrap_or_default());
-        }
-        Ok(batches)
-    }
-
-    pub(super) fn out_of_range(&self, offset: Offset) -> StorageError {
-        let Watermarks {
-            log_start, visible, ..
-        } = self.marks.get();
-        StorageError::OffsetOutOfRange {
-            partition: self.id,
-            offset,
-            log_start,
-            high_watermark: visible,
-        }
-    }
-
-    pub(super) fn read_failed(&self, from: Offset, error: SegmentError) -> StorageError {
-        if let Err(status) = self.check_status() {
-            return status;
-        }
-        match error {
-            SegmentError::Trimmed { .. } => self.out_of_range(from),
-            SegmentError::Damaged(damage) => {
-                self.shared.metrics.add(Counter::CorruptReads, 1);
-                StorageError::Corrupt {
-                    partition: self.id,
-                    offset: from,
-                    next_readable: damage.next_readable,
-                    detail: damage.to_string(),
-                }
-            }
-            other => StorageError::Segment(other),
-        }
-    }
-
     /// Notifies `event` as soon as, and whenever, the high watermark is beyond `beyond`, and when
     /// the partition's status changes. Register first, then read, then wait.
     pub fn watch(&self, beyond: Offset, event: &Rc<Event>) -> Registration {
@@ -567,10 +466,4 @@ fn tight(batch: BytesMut) -> BytesMut {
     } else {
         batch
     }
-}
-
-fn next_offset(batch: &[u8]) -> Option<Offset> {
-    BatchHeader::parse(batch)
-        .ok()
-        .map(|header| header.next_offset())
 }
