@@ -2,17 +2,22 @@
 
 mod node;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use millrace_shard::env::Env;
-use millrace_shard::env::simulated::{SimulatedEnv, Simulation};
+use millrace_shard::env::simulated::{NodeId, SimulatedEnv, Simulation, StopReason};
 use millrace_wire::batch::{Compression, DEFAULT_MAX_UNCOMPRESSED_BYTES, Records, split_batches};
 use millrace_wire::error::ErrorCode;
 use millrace_wire::frame::{Format, FrameHeader};
 use millrace_wire::native::Response;
 use millrace_wire::native::messages::*;
-use node::{Node, batch, fetch_request, one_result, produce_request};
+use node::{Connection, Node, batch, fetch_request, one_result, produce_request};
+
+const BROKER: NodeId = NodeId(0);
 
 fn run<F: Future<Output = ()> + 'static>(test: impl FnOnce(SimulatedEnv, Node) -> F + 'static) {
     Simulation::new(1).run(|env| async move {
@@ -562,4 +567,123 @@ fn any_bytes_get_an_answer_and_break_nothing() {
         );
         node.stop().await;
     });
+}
+
+#[test]
+fn what_a_deleted_topic_left_behind_is_removed_at_the_next_start_and_nothing_else() {
+    let simulation = Simulation::new(1);
+    let exists = |path: &str| {
+        let path = path.to_owned();
+        simulation.run(move |env| async move { env.list_directory(path.as_ref()).await.is_ok() })
+    };
+    let make = |path: &str| {
+        let path = path.to_owned();
+        simulation.run(move |env| async move {
+            env.create_directory(path.as_ref()).await.expect("made");
+        });
+    };
+    let start_and_stop = |create: Option<&'static str>| {
+        simulation.run(move |env| async move {
+            let node = Node::start(&env, 2).await;
+            if let Some(topic) = create {
+                let created = node.connect(0).create_topic(topic, 2, &[]).await;
+                assert_eq!(created.status, Status::ok());
+                node.connect(0).produce(topic, 1, batch(&["kept"])).await;
+            }
+            env.sleep(Duration::from_secs(1)).await;
+            node.stop().await;
+        });
+    };
+    make("/data/ghost/0");
+    start_and_stop(None);
+    assert!(
+        exists("/data/ghost/0"),
+        "a controller without a past removes nothing"
+    );
+    start_and_stop(Some("t"));
+    make("/data/t/0");
+    make("/data/t/7");
+    make("/data/notes/old");
+    make("/data/lost+found/0");
+    start_and_stop(None);
+    assert!(!exists("/data/ghost/0") && !exists("/data/t/7"));
+    assert!(exists("/data/t/0") && exists("/data/notes/old") && exists("/data/lost+found/0"));
+    simulation.run(|env| async move {
+        let node = Node::start(&env, 2).await;
+        let request = fetch_request("t", &[1], 0, 0);
+        let (_, attached) = node.connect(0).fetch(request).await;
+        assert_eq!(values(attached), ["kept"]);
+        node.stop().await;
+    });
+}
+
+/// What is known of a topic from the answers: whether it is there. Nothing, while a command on it
+/// was not answered.
+type Known = Rc<RefCell<BTreeMap<String, Option<bool>>>>;
+
+#[test]
+fn topics_survive_power_loss_at_any_moment_of_making_and_deleting_them() {
+    for seed in 0..60 {
+        let simulation = Simulation::new(seed);
+        let known = Known::default();
+        let mut crashes = 0;
+        for life in 0..4_u64 {
+            simulation.restart(BROKER);
+            simulation.crash_after_steps(BROKER, 200 + (seed * 7919 + life * 104_729) % 3_000);
+            let known = Rc::clone(&known);
+            let ended = simulation.try_run(BROKER, move |env| async move {
+                let node = Node::start(&env, 2).await;
+                let mut connection = node.connect((life % 2) as usize);
+                for n in 0..400 {
+                    make_or_delete(&node, &mut connection, n % 3, &known).await;
+                }
+            });
+            crashes += u32::from(ended == Err(StopReason::Crashed));
+        }
+        assert_eq!(crashes, 4, "every life ended in the middle");
+        simulation.restart(BROKER);
+        let known = known.borrow().clone();
+        simulation.run(move |env| async move { check_topics(&env, &known).await });
+    }
+}
+
+async fn make_or_delete(node: &Node, connection: &mut Connection, n: u32, known: &Known) {
+    let name = format!("t{n}");
+    let is_there = node.brokers[0].topic(&name).is_ok();
+    let told = known.borrow_mut().insert(name.clone(), None).flatten();
+    assert!(told.is_none_or(|told| told == is_there), "{name}: {told:?}");
+    let status = match is_there {
+        true => connection.delete_topic(&name).await,
+        false => connection.create_topic(&name, 3, &[]).await.status,
+    };
+    assert_eq!(status, Status::ok());
+    known.borrow_mut().insert(name.clone(), Some(!is_there));
+    if !is_there {
+        let placed = connection.produce(&name, n, batch(&["x"])).await;
+        assert_eq!((placed.status, placed.base_offset), (Status::ok(), 0));
+    }
+}
+
+async fn check_topics(env: &SimulatedEnv, known: &BTreeMap<String, Option<bool>>) {
+    let node = Node::start(env, 2).await;
+    let mut connection = node.connect(0);
+    for (name, told) in known {
+        let is_there = node.brokers.iter().map(|broker| broker.topic(name).is_ok());
+        let is_there: Vec<bool> = is_there.collect();
+        assert_eq!(is_there[0], is_there[1], "the shards agree about {name}");
+        assert!(
+            told.is_none_or(|told| told == is_there[0]),
+            "{name}: {told:?}"
+        );
+        if is_there[0] {
+            assert_eq!(connection.delete_topic(name).await, Status::ok());
+        }
+        let created = connection.create_topic(name, 3, &[]).await;
+        assert_eq!(created.status, Status::ok());
+        for partition in 0..3 {
+            let placed = connection.produce(name, partition, batch(&["y"])).await;
+            assert_eq!((placed.status, placed.base_offset), (Status::ok(), 0));
+        }
+    }
+    node.stop().await;
 }

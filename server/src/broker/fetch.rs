@@ -12,6 +12,7 @@ use futures_util::future::{Either, select};
 use millrace_shard::env::{Env, Instant};
 use millrace_shard::local::{Event, Permit};
 use millrace_shard::log::{Partition, PartitionStatus, Registration};
+use millrace_shard::metrics::Stage;
 use millrace_wire::error::WireError;
 use millrace_wire::ids::{Offset, PartitionId, ShardId};
 
@@ -75,7 +76,10 @@ impl<E: Env> Broker<E> {
         let mut round = self.read_round(&query, &plan).await;
         if !self.is_enough(&query, &round, deadline) {
             count(&self.counters.fetch_waits, 1);
+            let began = self.env.now();
             round = self.wait_and_read(&query, &plan, round, deadline).await;
+            let waited = self.env.now().since(began);
+            self.shard.metrics().record(Stage::FetchWait, waited);
         }
         count(&self.counters.fetched_bytes, round.bytes as u64);
         Fetched {

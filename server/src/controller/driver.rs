@@ -6,6 +6,7 @@
 //! afterwards the next start replays it and every shard makes up what it had not done.
 
 use std::cell::{Cell, RefCell};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use millrace_wire::ids::{Offset, ShardId, TopicId, TopicName};
 
 use super::record::{Record, RecordError, Replay, snapshot};
 use super::state::{Command, Rules, State, Topic};
-use super::{CONTROLLER_PARTITION, CONTROLLER_TOPIC};
+use super::{CONTROLLER_PARTITION, CONTROLLER_TOPIC, orphans};
 use crate::broker::Broker;
 use crate::broker::calls::Call;
 
@@ -53,6 +54,9 @@ pub enum ControllerError {
         "the controller's log is damaged from offset {0} on, so which topics exist is not known; restore the data directory from a copy"
     )]
     Damaged(Offset),
+    /// What deleted topics left behind cannot be moved away.
+    #[error("the folders of deleted topics cannot be removed from the data directory: {0}")]
+    Orphans(std::io::Error),
     /// A shard could not do its part.
     #[error("shard {shard} cannot host its partitions: {error}")]
     Shard {
@@ -79,6 +83,7 @@ impl<E: Env> Controller<E> {
     pub async fn start(
         broker: &Rc<Broker<E>>,
         rules: Rules,
+        data_directory: &Path,
     ) -> Result<Rc<Controller<E>>, ControllerError> {
         let name: TopicName = CONTROLLER_TOPIC
             .parse()
@@ -100,19 +105,25 @@ impl<E: Env> Controller<E> {
             turn: Semaphore::new(1),
             records_since_snapshot: Cell::new(records),
         });
-        controller.converge().await?;
+        controller.converge(data_directory).await?;
         broker.set_controller(Rc::clone(&controller));
         Ok(controller)
     }
 
     /// Every shard removes what no topic has; when all have, every shard makes what is missing.
-    async fn converge(&self) -> Result<(), ControllerError> {
+    async fn converge(&self, data_directory: &Path) -> Result<(), ControllerError> {
         let state = Arc::new(self.state.borrow().clone());
-        let steps: [fn(Arc<State>) -> Call; 2] = [Call::RemoveStale, Call::Install];
-        for step in steps {
-            for (shard, outcome) in self.broker.everywhere(|| step(Arc::clone(&state))).await {
-                outcome.map_err(|error| ControllerError::Shard { shard, error })?;
-            }
+        self.everywhere(|| Call::RemoveStale(Arc::clone(&state)))
+            .await?;
+        orphans::remove(&self.env, data_directory, &state)
+            .await
+            .map_err(ControllerError::Orphans)?;
+        self.everywhere(|| Call::Install(Arc::clone(&state))).await
+    }
+
+    async fn everywhere(&self, make: impl Fn() -> Call) -> Result<(), ControllerError> {
+        for (shard, outcome) in self.broker.everywhere(make).await {
+            outcome.map_err(|error| ControllerError::Shard { shard, error })?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@
 //! one which was deleted can be used again at once.
 
 pub mod driver;
+mod orphans;
 pub mod record;
 pub mod state;
 

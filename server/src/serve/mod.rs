@@ -14,7 +14,7 @@ mod signals;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -129,6 +129,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
         tracing::warn!("{warning}");
     }
     let mut directory = DataDirectory::open(&config.data_dir, uuid::Uuid::new_v4().as_u128())?;
+    keep_name(directory.path()).map_err(system("make the data directory durable"))?;
     let (address, sockets) = bind(config.bind, shards)?;
     let capacity = capacity_of(directory.path()).map_err(system("measure the file system"))?;
     let node = Arc::new(Node {
@@ -146,6 +147,20 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
     directory.set_shards(shards)?;
     node.run_shards(places, sockets, &executor, &stop)?;
     tracing::info!(uptime_s = began.elapsed().as_secs(), "stopped");
+    Ok(())
+}
+
+/// Makes the names durable under which the data directory is found, in case it was just made: what
+/// is written below a name that a power loss takes away is lost with it.
+fn keep_name(directory: &Path) -> std::io::Result<()> {
+    for parent in std::path::absolute(directory)?.ancestors().skip(1) {
+        match std::fs::File::open(parent) {
+            Ok(parent) => parent.sync_all()?,
+            // A directory that we may not even look into was not made by us.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
     Ok(())
 }
 

@@ -109,7 +109,7 @@ async fn lead(
     node: &Node,
     stop: &StopSignal,
 ) -> Result<(), ServeError> {
-    let controller = Controller::start(broker, node.rules()).await?;
+    let controller = Controller::start(broker, node.rules(), &node.data_directory).await?;
     for (shard, opened) in broker.everywhere(|| Call::Open).await {
         opened.map_err(|error| ServeError::Open { shard, error })?;
     }

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -88,6 +88,10 @@ pub fn rules() -> Rules {
 impl Node {
     /// Starts a node over the disk of `env`.
     pub async fn start(env: &SimulatedEnv, shards: u16) -> Node {
+        env.create_directory(Path::new("/data"))
+            .await
+            .expect("made");
+        env.sync_directory(Path::new("/")).await.expect("synced");
         let all = Rc::new(RefCell::new(Vec::new()));
         let mut brokers = Vec::new();
         for shard_id in (0..shards).map(ShardId) {
@@ -121,7 +125,7 @@ impl Node {
             all.borrow_mut().push(Rc::downgrade(&broker));
             brokers.push(broker);
         }
-        let controller = Controller::start(&brokers[0], rules())
+        let controller = Controller::start(&brokers[0], rules(), Path::new("/data"))
             .await
             .expect("starts");
         Node {
