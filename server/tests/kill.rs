@@ -3,6 +3,7 @@
 //! the offset it was acknowledged with, in order, and nothing that was not acknowledged is there in
 //! part. `MILLRACE_KILL_ROUNDS` says how many rounds (20 unless told; `scripts/test` runs 100).
 
+mod process;
 mod support;
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,10 +13,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millrace_client::{
-    Acks, Client, Compression, ConsumerConfig, NewTopic, OffsetQuery, ProducerConfig, Record, Start,
-    UnknownOutcome,
+    Acks, Client, Compression, ConsumerConfig, NewTopic, OffsetQuery, ProducerConfig, Record,
+    Start, UnknownOutcome,
 };
-use support::{Broker, Draws, number_from_env, scratch};
+use process::Broker;
+use support::{DEFAULT_JOURNAL, Draws, client, number_from_env, scratch};
 
 const TOPICS: u32 = 4;
 const PARTITIONS: u32 = 16;
@@ -42,7 +44,11 @@ fn value(id: u64) -> Bytes {
 
 /// The number of a record, after checking that its value is whole.
 fn id_of(bytes: &[u8]) -> u64 {
-    let id = u64::from_be_bytes(bytes[..8].try_into().expect("a value begins with its number"));
+    let id = u64::from_be_bytes(
+        bytes[..8]
+            .try_into()
+            .expect("a value begins with its number"),
+    );
     assert_eq!(bytes, value(id), "record {id} is not as it was sent");
     id
 }
@@ -64,8 +70,16 @@ struct Oracle {
 
 impl Oracle {
     fn acknowledge(&mut self, place: Place, offset: i64, id: u64) {
-        let before = self.partitions.entry(place).or_default().acknowledged.insert(offset, id);
-        assert_eq!(before, None, "two records were acknowledged at {place:?} offset {offset}");
+        let before = self
+            .partitions
+            .entry(place)
+            .or_default()
+            .acknowledged
+            .insert(offset, id);
+        assert_eq!(
+            before, None,
+            "two records were acknowledged at {place:?} offset {offset}"
+        );
         self.acknowledged += 1;
     }
 
@@ -75,37 +89,69 @@ impl Oracle {
         for topic in 0..TOPICS {
             for partition in 0..PARTITIONS {
                 let known = self.partitions.entry((topic, partition)).or_default();
-                let from = if from_start { 0 } else { known.read.len() as i64 };
+                let from = if from_start {
+                    0
+                } else {
+                    known.read.len() as i64
+                };
                 starts.push((topic, partition, from, name(topic)));
             }
         }
-        let questions: Vec<_> =
-            starts.iter().map(|(_, p, _, n)| (n.as_str(), *p, OffsetQuery::Latest)).collect();
+        let questions: Vec<_> = starts
+            .iter()
+            .map(|(_, p, _, n)| (n.as_str(), *p, OffsetQuery::Latest))
+            .collect();
         let mut ends = HashMap::new();
-        for answer in client.admin().list_offsets(&questions).await.expect("offsets are listed") {
-            let end = answer.offset.expect("the partition serves").expect("latest has an offset");
+        for answer in client
+            .admin()
+            .list_offsets(&questions)
+            .await
+            .expect("offsets are listed")
+        {
+            let end = answer
+                .offset
+                .expect("the partition serves")
+                .expect("latest has an offset");
             ends.insert((answer.topic, answer.partition), end);
         }
-        let mut consumer = client.consumer(ConsumerConfig::default()).expect("a consumer");
-        let assigned: Vec<_> =
-            starts.iter().map(|(_, p, from, n)| (n.as_str(), *p, Start::Offset(*from))).collect();
-        consumer.assign(&assigned).await.expect("the partitions are there");
+        let mut consumer = client
+            .consumer(ConsumerConfig::default())
+            .expect("a consumer");
+        let assigned: Vec<_> = starts
+            .iter()
+            .map(|(_, p, from, n)| (n.as_str(), *p, Start::Offset(*from)))
+            .collect();
+        consumer
+            .assign(&assigned)
+            .await
+            .expect("the partitions are there");
         let mut fresh: HashMap<Place, (i64, Vec<u64>)> = HashMap::new();
         let mut missing = 0;
         for (topic, partition, from, name) in &starts {
             let end = ends[&(name.clone(), *partition)];
-            assert!(end >= *from, "{name}/{partition} ends at {end}, and had {from} before");
+            assert!(
+                end >= *from,
+                "{name}/{partition} ends at {end}, and had {from} before"
+            );
             fresh.insert((*topic, *partition), (*from, Vec::new()));
             missing += end - from;
         }
         while missing > 0 {
-            let records = consumer.poll(Duration::from_secs(30)).await.expect("reading goes on");
+            let records = consumer
+                .poll(Duration::from_secs(30))
+                .await
+                .expect("reading goes on");
             assert!(!records.is_empty(), "{missing} records cannot be read");
             for record in records {
                 let topic: u32 = record.topic["kill-".len()..].parse().expect("our topic");
-                let (from, read) =
-                    fresh.get_mut(&(topic, record.partition)).expect("an assigned partition");
-                assert_eq!(record.offset, *from + read.len() as i64, "offsets are dense");
+                let (from, read) = fresh
+                    .get_mut(&(topic, record.partition))
+                    .expect("an assigned partition");
+                assert_eq!(
+                    record.offset,
+                    *from + read.len() as i64,
+                    "offsets are dense"
+                );
                 read.push(id_of(&record.value.expect("every record has a value")));
                 missing -= 1;
             }
@@ -116,9 +162,16 @@ impl Oracle {
     }
 
     fn compare(&mut self, place: Place, from: usize, fresh: &[u64]) {
-        let known = self.partitions.get_mut(&place).expect("every partition is known");
+        let known = self
+            .partitions
+            .get_mut(&place)
+            .expect("every partition is known");
         let overlap = known.read.len() - from;
-        assert_eq!(known.read[from..], fresh[..overlap], "what was read at {place:?} has changed");
+        assert_eq!(
+            known.read[from..],
+            fresh[..overlap],
+            "what was read at {place:?} has changed"
+        );
         known.read.extend_from_slice(&fresh[overlap..]);
         for (offset, id) in known.acknowledged.range(from as i64..) {
             let found = known.read.get(*offset as usize);
@@ -127,7 +180,10 @@ impl Oracle {
         // Record numbers grow in the order of sending, each is sent once, and each partition has
         // one producer: growth means in order and without a duplicate.
         let tail = &known.read[from.saturating_sub(1)..];
-        assert!(tail.windows(2).all(|pair| pair[0] < pair[1]), "order or duplicate at {place:?}");
+        assert!(
+            tail.windows(2).all(|pair| pair[0] < pair[1]),
+            "order or duplicate at {place:?}"
+        );
     }
 }
 
@@ -144,7 +200,9 @@ async fn produce(
     stop: Arc<AtomicBool>,
 ) -> Vec<(Place, i64, u64)> {
     let config = millrace_client::ClientConfig::new([address]);
-    let Ok(client) = Client::connect(config).await else { return Vec::new() };
+    let Ok(client) = Client::connect(config).await else {
+        return Vec::new();
+    };
     let producer = client
         .producer(ProducerConfig {
             acks: Acks::All,
@@ -152,7 +210,8 @@ async fn produce(
                 [producer_number as usize % 3],
             retries: 0,
             unknown_outcome: UnknownOutcome::Fail,
-            delivery_timeout: Duration::from_secs(20),
+            // What was queued when the broker died is given up soon.
+            delivery_timeout: Duration::from_secs(1),
             ..ProducerConfig::default()
         })
         .expect("a producer");
@@ -189,8 +248,8 @@ async fn rounds(arguments: &[&str], topic_configs: &[(&str, &str)], seed: u64) {
     let mut draws = Draws(seed);
     let mut oracle = Oracle::default();
     let next_id = Arc::new(AtomicU64::new(0));
-    let mut broker = Broker::start(&data, "127.0.0.1:0", arguments);
-    let admin = broker.client().await.admin();
+    let mut broker = Broker::start(&data, arguments);
+    let admin = client(&broker).await.admin();
     for topic in 0..TOPICS {
         let mut new = NewTopic::new(name(topic), PARTITIONS);
         for (key, value) in topic_configs {
@@ -203,11 +262,16 @@ async fn rounds(arguments: &[&str], topic_configs: &[(&str, &str)], seed: u64) {
         let producers: Vec<_> = (0..PRODUCERS)
             .map(|number| {
                 let (next_id, stop) = (Arc::clone(&next_id), Arc::clone(&stop));
-                tokio::spawn(produce(broker.address.clone(), number, draws.next(), next_id, stop))
+                tokio::spawn(produce(
+                    broker.address.to_string(),
+                    number,
+                    draws.next(),
+                    next_id,
+                    stop,
+                ))
             })
             .collect();
         tokio::time::sleep(Duration::from_millis(20 + draws.below(400))).await;
-        let address = broker.address.clone();
         broker.kill();
         stop.store(true, Ordering::Relaxed);
         for producer in producers {
@@ -215,30 +279,42 @@ async fn rounds(arguments: &[&str], topic_configs: &[(&str, &str)], seed: u64) {
                 oracle.acknowledge(place, offset, id);
             }
         }
-        broker = Broker::start(&data, &address, arguments);
+        broker = Broker::start(&data, arguments);
         let everything = round % FULL_CHECK_ROUNDS == 0 || round == rounds;
-        oracle.check(&broker.client().await, everything).await;
+        oracle.check(&client(&broker).await, everything).await;
     }
-    let read: usize = oracle.partitions.values().map(|known| known.read.len()).sum();
+    let read: usize = oracle
+        .partitions
+        .values()
+        .map(|known| known.read.len())
+        .sum();
     println!(
         "{rounds} kills (seed {seed}): {} records acknowledged and there, {} more there unacknowledged",
         oracle.acknowledged,
         read as u64 - oracle.acknowledged
     );
-    assert!(oracle.acknowledged > rounds * 10, "the test hardly wrote anything");
-    assert_eq!(broker.stop(), Some(0));
+    assert!(
+        oracle.acknowledged > rounds * 10,
+        "the test hardly wrote anything"
+    );
+    assert!(broker.stop().0.success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_to_sigkill() {
-    rounds(&[], &[], 1).await;
+    rounds(&DEFAULT_JOURNAL, &[], 1).await;
 }
 
 /// The same with the smallest files, so that the journal recycles and segments roll all the time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_to_sigkill_while_files_roll() {
     rounds(
-        &["--set", "journal.file_bytes=4MiB", "--set", "journal.max_files=4"],
+        &[
+            "--set",
+            "journal.file_bytes=4MiB",
+            "--set",
+            "journal.max_files=4",
+        ],
         &[("segment.bytes", "262144")],
         2,
     )

@@ -2,16 +2,18 @@
 //! reads the journal's tail and never the segments. `MILLRACE_STARTUP_GIB` says how much is stored
 //! (a quarter GiB unless told). And a restart with another number of shards keeps everything.
 
+mod process;
 mod support;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use millrace_client::{
     Client, Compression, ConsumerConfig, NewTopic, OffsetQuery, ProducerConfig, Record, Start,
 };
-use support::{Broker, Draws, scratch};
+use process::Broker;
+use support::{DEFAULT_JOURNAL, Draws, scratch};
 
 const PARTITIONS: u32 = 8;
 
@@ -36,7 +38,11 @@ async fn fill(client: &Client, topic: &str, bytes: u64) -> u64 {
             .partition((number % u64::from(PARTITIONS)) as u32);
         deliveries.push_back(producer.send(record).await.expect("accepted"));
         if deliveries.len() > 4096 {
-            deliveries.pop_front().expect("not empty").await.expect("stored");
+            deliveries
+                .pop_front()
+                .expect("not empty")
+                .await
+                .expect("stored");
         }
     }
     for delivery in deliveries {
@@ -46,19 +52,28 @@ async fn fill(client: &Client, topic: &str, bytes: u64) -> u64 {
 }
 
 async fn stored(client: &Client, topic: &str) -> u64 {
-    let questions: Vec<_> = (0..PARTITIONS).map(|p| (topic, p, OffsetQuery::Latest)).collect();
-    let answers = client.admin().list_offsets(&questions).await.expect("offsets");
-    answers.into_iter().map(|a| a.offset.expect("serves").expect("an end") as u64).sum()
+    let questions: Vec<_> = (0..PARTITIONS)
+        .map(|p| (topic, p, OffsetQuery::Latest))
+        .collect();
+    let answers = client
+        .admin()
+        .list_offsets(&questions)
+        .await
+        .expect("offsets");
+    answers
+        .into_iter()
+        .map(|a| a.offset.expect("serves").expect("an end") as u64)
+        .sum()
 }
 
 /// Kills and restarts a few times; the median of the start-up times.
 fn restart_times(mut broker: Broker, data: &Path) -> (Broker, Duration) {
     let mut times = Vec::new();
     for _ in 0..5 {
-        let address = broker.address.clone();
         broker.kill();
-        broker = Broker::start(data, &address, &[]);
-        times.push(broker.started_in);
+        let begun = Instant::now();
+        broker = Broker::start(data, &DEFAULT_JOURNAL);
+        times.push(begun.elapsed());
     }
     times.sort();
     (broker, times[2])
@@ -66,51 +81,83 @@ fn restart_times(mut broker: Broker, data: &Path) -> (Broker, Duration) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn start_up_does_not_depend_on_what_is_stored() {
-    let gib: f64 = std::env::var("MILLRACE_STARTUP_GIB")
-        .map_or(0.25, |text| text.parse().expect("MILLRACE_STARTUP_GIB is a number"));
+    let gib: f64 = std::env::var("MILLRACE_STARTUP_GIB").map_or(0.25, |text| {
+        text.parse().expect("MILLRACE_STARTUP_GIB is a number")
+    });
     let (_directory, data) = scratch();
-    let broker = Broker::start(&data, "127.0.0.1:0", &[]);
+    let broker = Broker::start(&data, &DEFAULT_JOURNAL);
     let (broker, empty) = restart_times(broker, &data);
-    let client = broker.client().await;
-    client.admin().create_topic(NewTopic::new("much", PARTITIONS)).await.expect("the topic");
+    let client = support::client(&broker).await;
+    client
+        .admin()
+        .create_topic(NewTopic::new("much", PARTITIONS))
+        .await
+        .expect("the topic");
     let records = fill(&client, "much", (gib * f64::from(1 << 30)) as u64).await;
     drop(client);
     let (broker, full) = restart_times(broker, &data);
-    println!("start-up after SIGKILL: {empty:?} with nothing stored, {full:?} with {gib} GiB (medians of 5)");
-    assert_eq!(stored(&broker.client().await, "much").await, records);
+    println!(
+        "start-up after SIGKILL: {empty:?} with nothing stored, {full:?} with {gib} GiB (medians of 5)"
+    );
+    assert_eq!(
+        stored(&support::client(&broker).await, "much").await,
+        records
+    );
     // What is bounded is the journal's tail. This limit only catches reading everything again.
-    assert!(full < empty + Duration::from_secs(10), "start-up reads what is stored");
+    assert!(
+        full < empty + Duration::from_secs(10),
+        "start-up reads what is stored"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_number_of_shards_keeps_everything() {
     let (_directory, data) = scratch();
-    let mut broker = Broker::start(&data, "127.0.0.1:0", &["--shards", "1"]);
-    let address = broker.address.clone();
-    broker
-        .client()
+    let mut broker = Broker::start(&data, &["--shards", "1"]);
+    support::client(&broker)
         .await
         .admin()
         .create_topic(NewTopic::new("moved", PARTITIONS).config("segment.bytes", "1048576"))
         .await
         .expect("the topic");
     let mut records = 0;
-    for (shards, cleanly) in [("2", true), ("1", false), ("2", false), ("2", true), ("1", true)] {
-        records += fill(&broker.client().await, "moved", 24 << 20).await;
+    for (shards, cleanly) in [
+        ("2", true),
+        ("1", false),
+        ("2", false),
+        ("2", true),
+        ("1", true),
+    ] {
+        records += fill(&support::client(&broker).await, "moved", 24 << 20).await;
         if cleanly {
-            assert_eq!(broker.stop(), Some(0));
+            assert!(broker.stop().0.success());
         } else {
             broker.kill();
         }
-        broker = Broker::start(&data, &address, &["--shards", shards]);
-        let client = broker.client().await;
-        assert_eq!(stored(&client, "moved").await, records, "after a restart with {shards} shards");
-        let mut consumer = client.consumer(ConsumerConfig::default()).expect("a consumer");
-        consumer.assign_topic("moved", Start::Earliest).await.expect("assigned");
+        broker = Broker::start(&data, &["--shards", shards]);
+        let client = support::client(&broker).await;
+        assert_eq!(
+            stored(&client, "moved").await,
+            records,
+            "after a restart with {shards} shards"
+        );
+        let mut consumer = client
+            .consumer(ConsumerConfig::default())
+            .expect("a consumer");
+        consumer
+            .assign_topic("moved", Start::Earliest)
+            .await
+            .expect("assigned");
         let mut read = 0;
         while read < records {
-            let polled = consumer.poll(Duration::from_secs(30)).await.expect("reading");
-            assert!(!polled.is_empty(), "{read} of {records} records can be read");
+            let polled = consumer
+                .poll(Duration::from_secs(30))
+                .await
+                .expect("reading");
+            assert!(
+                !polled.is_empty(),
+                "{read} of {records} records can be read"
+            );
             read += polled.len() as u64;
         }
     }
