@@ -227,7 +227,12 @@ impl Node {
             let owner = |partition| owner(partition, after);
             relayout(&env, &node.data_directory, &template, after, owner).await
         };
-        let done = ShardThread::start(place.clone(), executor, work)?.join()?;
+        let thread = ShardThread::start(place.clone(), executor, work)?;
+        // This executor, too, may fall asleep over work: without a watchdog the start would hang.
+        let watchdog = Watchdog::start(vec![thread.pulse()], DEFAULT_PERIOD)
+            .map_err(system("start a thread"))?;
+        let done = thread.join()?;
+        drop(watchdog);
         let done = done.map_err(|error| ServeError::Relayout {
             shards: after,
             error,

@@ -6,12 +6,15 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Poll;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
+use crossbeam_channel::bounded;
+use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use millrace_wire::ids::ShardId;
 
 use super::affinity::{Cpu, free_io_workers};
+use super::nudge::wait_for_first_poll;
 use super::pulse::Pulse;
 use super::supervise::supervise;
 use crate::env::OnPanic;
@@ -87,34 +90,36 @@ pub enum ShardError {
 pub struct ShardThread<T: Send + 'static> {
     shard: ShardId,
     pulse: Arc<Pulse>,
-    handle: ExecutorJoinHandle<Result<T, ShardError>>,
+    handle: JoinHandle<Result<T, ShardError>>,
 }
 
 impl<T: Send + 'static> ShardThread<T> {
     /// Starts a shard: `main` makes its main task, on its thread. A panic of that stops the process.
+    /// Returns when the executor has begun to poll, or has ended already; `join` tells why.
     pub fn start<F: Future<Output = T> + 'static>(
         place: ShardPlace,
         settings: &ExecutorSettings,
         main: impl FnOnce(GlommioEnv) -> F + Send + 'static,
     ) -> Result<ShardThread<T>, ShardError> {
         let shard = place.shard;
+        let refused = move |reason: String| ShardError::Executor { shard, reason };
         let pulse = Arc::new(Pulse::new(shard));
-        let mut builder = LocalExecutorBuilder::new(Placement::Fixed(place.cpu))
-            .name("shard")
-            .preempt_timer(settings.preempt_timer)
-            .io_memory(settings.io_memory_bytes)
-            .ring_depth(settings.ring_depth)
-            .blocking_thread_pool_placement(PoolPlacement::Unbound(settings.blocking_threads));
-        if !settings.spin_before_park.is_zero() {
-            builder = builder.spin_before_park(settings.spin_before_park);
-        }
         let shard_pulse = Arc::clone(&pulse);
-        let handle = builder
-            .spawn(move || run(place, shard_pulse, main))
-            .map_err(|error| ShardError::Executor {
-                shard,
-                reason: error.to_string(),
-            })?;
+        let settings = settings.clone();
+        let (tell, told) = bounded(2);
+        let thread = std::thread::Builder::new().name(format!("shard-{shard}"));
+        let handle = thread
+            .spawn(move || {
+                let executor = builder(&place, &settings).make();
+                let executor = executor.map_err(|error| refused(error.to_string()))?;
+                let _ = tell.send(());
+                executor.run(async move {
+                    let _ = tell.send(());
+                    run(place, shard_pulse, main).await
+                })
+            })
+            .map_err(|error| refused(error.to_string()))?;
+        wait_for_first_poll(&handle, &told).map_err(|error| refused(error.to_string()))?;
         Ok(ShardThread {
             shard,
             pulse,
@@ -131,11 +136,25 @@ impl<T: Send + 'static> ShardThread<T> {
     /// Waits for its end. Blocks the calling thread, which is not a shard's.
     pub fn join(self) -> Result<T, ShardError> {
         let shard = self.shard;
-        let ended = self.handle.join();
-        ended.map_err(|error| ShardError::Executor {
-            shard,
-            reason: error.to_string(),
-        })?
+        self.handle.join().unwrap_or_else(|_panic| {
+            Err(ShardError::Executor {
+                shard,
+                reason: "its thread panicked".into(),
+            })
+        })
+    }
+}
+
+fn builder(place: &ShardPlace, settings: &ExecutorSettings) -> LocalExecutorBuilder {
+    let builder = LocalExecutorBuilder::new(Placement::Fixed(place.cpu))
+        .preempt_timer(settings.preempt_timer)
+        .io_memory(settings.io_memory_bytes)
+        .ring_depth(settings.ring_depth)
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(settings.blocking_threads));
+    if settings.spin_before_park.is_zero() {
+        builder
+    } else {
+        builder.spin_before_park(settings.spin_before_park)
     }
 }
 
@@ -154,25 +173,21 @@ async fn run<T: Send + 'static, F: Future<Output = T> + 'static>(
     let ShardPlace {
         shard, directory, ..
     } = place;
-    let env = GlommioEnv::start(Arc::clone(&pulse), &directory)
-        .await
-        .map_err(|source| ShardError::Directory {
-            shard,
-            directory,
-            source,
-        });
-    let result = match env {
-        Ok(env) => {
-            let whole = supervise(
-                Arc::clone(&pulse),
-                "shard",
-                OnPanic::StopProcess,
-                async move { main(env).await },
-            );
-            Ok(whole.await.expect("a panic of this task stops the process"))
-        }
-        Err(error) => Err(error),
+    // Supervised from its first await on: what the watchdog cannot see it cannot wake.
+    let seen = Arc::clone(&pulse);
+    let whole = async move {
+        let env = GlommioEnv::start(seen, &directory)
+            .await
+            .map_err(|source| ShardError::Directory {
+                shard,
+                directory,
+                source,
+            })?;
+        Ok(main(env).await)
     };
+    let result = supervise(Arc::clone(&pulse), "shard", OnPanic::StopProcess, whole)
+        .await
+        .expect("a panic of this task stops the process");
     // The waker must not outlive the executor.
     pulse.set_kick(None);
     result

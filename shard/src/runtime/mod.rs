@@ -6,6 +6,7 @@
 
 pub mod affinity;
 pub mod executor;
+mod nudge;
 pub mod probe;
 mod pulse;
 mod supervise;
