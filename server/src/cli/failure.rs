@@ -16,6 +16,8 @@ pub enum Failure {
     Failed(String),
     /// The broker cannot be reached, or stopped answering. Exit code 3.
     Unreachable(String),
+    /// As `Failed`, and already told in another form. Exit code 1.
+    Told,
     /// The user interrupted. Exit code 130, as a shell has it for SIGINT.
     Interrupted(String),
     /// Nobody reads standard output any more, which is how `head` ends a pipe. Exit code 0.
@@ -31,6 +33,7 @@ impl Failure {
             Failure::Failed(message) => (message, 1),
             Failure::Unreachable(message) => (message, 3),
             Failure::Interrupted(message) => (message, 130),
+            Failure::Told => return ExitCode::from(1),
             Failure::OutputClosed => return ExitCode::SUCCESS,
         };
         eprintln!("error: {message}");
@@ -49,7 +52,7 @@ impl Failure {
             Failure::Interrupted(message) => {
                 Failure::Interrupted(format!("{}: {message}", context()))
             }
-            Failure::OutputClosed => Failure::OutputClosed,
+            Failure::Told | Failure::OutputClosed => self,
         }
     }
 }

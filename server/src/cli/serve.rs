@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 
 use super::Failure;
 use crate::config::{self, Inputs, Resolved};
+use crate::logging::LogFormat;
 
 const SERVE_HELP: &str = "\
 Examples:
@@ -99,5 +101,18 @@ impl SettingArgs {
 pub(super) fn run(arguments: &ServeArgs) -> Result<(), Failure> {
     let config = arguments.settings.resolve()?.config;
     let _logging = crate::logging::start(&config.log.level, config.log.format);
-    crate::serve::run(&config).map_err(|error| Failure::Failed(error.to_string()))
+    crate::serve::run(&config).map_err(|error| failed(&error.to_string(), config.log.format))
+}
+
+/// What ended the broker, in the form of its log, and whatever `log.level` hides.
+fn failed(message: &str, format: LogFormat) -> Failure {
+    match format {
+        LogFormat::Auto | LogFormat::Text => Failure::Failed(message.to_owned()),
+        LogFormat::Json => {
+            let timestamp = jiff::Timestamp::now().to_string();
+            let event = json!({"timestamp": timestamp, "level": "ERROR", "message": message});
+            eprintln!("{event}");
+            Failure::Told
+        }
+    }
 }

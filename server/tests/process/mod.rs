@@ -95,11 +95,21 @@ impl Broker {
                 broker.address = address.parse().expect("an address");
                 Ok(broker)
             }
-            None => Err((
-                broker.child.wait().expect("ends"),
-                broker.lines.split_off(0),
-            )),
+            None => Err((broker.end_or_kill(), broker.lines.split_off(0))),
         }
+    }
+
+    /// Waits for its end, which its log's end announces; one that hangs instead is killed.
+    fn end_or_kill(&mut self) -> ExitStatus {
+        let patience = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < patience {
+            if let Some(status) = self.child.try_wait().expect("it is ours") {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.child.kill().expect("it is ours");
+        self.child.wait().expect("ends")
     }
 
     /// The next line with `text` in it, or of those already seen; nothing if the log ends first.
