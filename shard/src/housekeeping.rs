@@ -113,6 +113,7 @@ async fn look_at_space<E: Env>(shared: &Shared<E>) {
         );
         shared.set_low_space(None);
     }
+    shared.set_headroom(space.available.saturating_sub(needed));
     shared.flush.retry();
 }
 

@@ -192,13 +192,11 @@ impl<E: Env> Controller<E> {
         }
         let batch = builder.build().map_err(internal)?;
         let count = u32::try_from(records.len()).map_err(internal)?;
-        self.partition
-            .append_room(batch.len())
-            .await
-            .map_err(|e| e.to_wire())?;
+        // Deleting a topic must work on a full disk: it is how space is made.
         let appended = self
             .partition
-            .append(batch, count, now)
+            .append_from_reserve(batch, count, now)
+            .await
             .map_err(|e| e.to_wire())?;
         appended.durable.await.map_err(|error| error.to_wire())?;
         self.records_since_snapshot

@@ -12,7 +12,7 @@ use millrace_wire::ids::{LogIndex, Offset, PartitionId, Term, TopicName};
 use super::cache::{CachedBatch, Evict, PartitionCache};
 use super::flush::FlushState;
 use super::retention::RetentionState;
-use super::shared::{Shared, Token};
+use super::shared::{Reserve, Shared, Token};
 use super::watch::{Registration, Watchers};
 use super::watermarks::{Marks, Watermarks};
 use super::{Appended, Durable, PartitionSettings, PartitionStatus};
@@ -233,7 +233,20 @@ impl<E: Env> Partition<E> {
     /// without waiting in between.
     pub async fn append_room(&self, bytes: usize) -> Result<(), StorageError> {
         self.check_status()?;
-        self.shared.append_room(bytes).await
+        self.shared.append_room(bytes, Reserve::Keep).await
+    }
+
+    /// Waits for room and appends, on a disk that is short of space too: for the records that let
+    /// people make room.
+    pub async fn append_from_reserve(
+        self: &Rc<Self>,
+        batch: BytesMut,
+        record_count: u32,
+        max_timestamp: i64,
+    ) -> Result<Appended, StorageError> {
+        self.check_status()?;
+        self.shared.append_room(batch.len(), Reserve::Use).await?;
+        self.append_under(batch, record_count, max_timestamp, Reserve::Use)
     }
 
     /// Appends one checked batch of `record_count` offsets: gives it its offset, index and term at
@@ -246,7 +259,17 @@ impl<E: Env> Partition<E> {
         record_count: u32,
         max_timestamp: i64,
     ) -> Result<Appended, StorageError> {
-        let appended = self.try_append(batch, record_count, max_timestamp);
+        self.append_under(batch, record_count, max_timestamp, Reserve::Keep)
+    }
+
+    fn append_under(
+        self: &Rc<Self>,
+        batch: BytesMut,
+        record_count: u32,
+        max_timestamp: i64,
+        rule: Reserve,
+    ) -> Result<Appended, StorageError> {
+        let appended = self.try_append(batch, record_count, max_timestamp, rule);
         if appended.is_err() {
             self.shared.metrics.add(Counter::AppendsRefused, 1);
         }
@@ -258,9 +281,10 @@ impl<E: Env> Partition<E> {
         batch: BytesMut,
         record_count: u32,
         max_timestamp: i64,
+        rule: Reserve,
     ) -> Result<Appended, StorageError> {
         self.check_status()?;
-        self.shared.check_space()?;
+        self.shared.check_space(batch.len(), rule)?;
         if batch.len() < BATCH_HEADER_BYTES || record_count == 0 {
             let what = format!("{} bytes with {record_count} records", batch.len());
             return Err(StorageError::InvalidBatch(what));
@@ -299,6 +323,7 @@ impl<E: Env> Partition<E> {
         self.last_index.set(index);
         self.marks.raise(|marks| marks.appended = next_offset);
         let bytes = batch.len() as u64;
+        self.shared.use_headroom(bytes);
         self.pin(CachedBatch {
             base_offset,
             record_count,

@@ -34,6 +34,15 @@ pub(crate) enum Token<E: Env> {
 /// A shard's journal.
 pub(crate) type ShardJournal<E> = Journal<E, Token<E>>;
 
+/// Whether an append may use the disk space that is kept in reserve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserve {
+    /// It may not: what users produce.
+    Keep,
+    /// It may: what lets them make room, such as the record that a topic is deleted.
+    Use,
+}
+
 /// Why producing is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LowSpace {
@@ -58,6 +67,10 @@ pub(crate) struct Shared<E: Env> {
     /// Notified when `unwritten` shrinks, space comes back or the shard closes.
     room: Event,
     low_space: Cell<Option<LowSpace>>,
+    /// Bytes that may be appended until free space is looked at again: this shard's part of what
+    /// was above the reserve then. Without it a fast producer would be through the reserve between
+    /// two looks.
+    headroom: Cell<u64>,
     closed: Cell<bool>,
     /// The first journal group that each partition still needs.
     needed: RefCell<BTreeSet<(Sequence, PartitionId)>>,
@@ -77,6 +90,7 @@ impl<E: Env> Shared<E> {
             wanted: Cell::new(0),
             room: Event::new(),
             low_space: Cell::new(None),
+            headroom: Cell::new(u64::MAX),
             closed: Cell::new(false),
             needed: RefCell::default(),
         })
@@ -210,12 +224,31 @@ impl<E: Env> Shared<E> {
         self.room.notify();
     }
 
-    /// Whether a batch would be refused for a reason of the shard's.
-    pub(crate) fn check_space(&self) -> Result<(), StorageError> {
+    /// Free space was looked at: `bytes` of it are above the reserve, for all shards together.
+    pub(crate) fn set_headroom(&self, bytes: u64) {
+        let shards = u64::from(self.config.shard_count.max(1));
+        self.headroom.set(bytes / shards);
+    }
+
+    /// A batch takes its place on the disk.
+    pub(crate) fn use_headroom(&self, bytes: u64) {
+        self.headroom.set(self.headroom.get().saturating_sub(bytes));
+    }
+
+    /// Whether a batch of `bytes` would be refused for lack of disk space.
+    pub(crate) fn check_space(&self, bytes: usize, rule: Reserve) -> Result<(), StorageError> {
+        if rule == Reserve::Use {
+            return Ok(());
+        }
+        let reserve = self.config.disk_reserve_bytes;
         match self.low_space.get() {
             Some(LowSpace { available, reserve }) => {
                 Err(StorageError::DiskReserve { available, reserve })
             }
+            None if bytes as u64 > self.headroom.get() => Err(StorageError::DiskReserve {
+                available: reserve.saturating_add(self.headroom.get()),
+                reserve,
+            }),
             None => Ok(()),
         }
     }
@@ -223,20 +256,24 @@ impl<E: Env> Shared<E> {
     /// Waits until a batch of `bytes` may be appended: there is room among the batches that are not
     /// in segments yet, and in the journal. Reserves nothing; append right afterwards, without
     /// waiting in between. A batch larger than the whole budget goes when nothing else is there.
-    pub(crate) async fn append_room(&self, bytes: usize) -> Result<(), StorageError> {
+    pub(crate) async fn append_room(
+        &self,
+        bytes: usize,
+        rule: Reserve,
+    ) -> Result<(), StorageError> {
         let limit = self.config.unwritten_bytes;
         let mut delayed = false;
         loop {
             let listener = self.room.listen();
             let journal = self.journal()?;
-            self.check_space()?;
+            self.check_space(bytes, rule)?;
             let unwritten = self.unwritten.get();
             if unwritten == 0 || unwritten + bytes as u64 <= limit {
                 journal.room(bytes).await;
                 // Waiting for the journal may have let others in.
                 let unwritten = self.unwritten.get();
                 if unwritten == 0 || unwritten + bytes as u64 <= limit {
-                    return self.check_space();
+                    return self.check_space(bytes, rule);
                 }
                 continue;
             }
