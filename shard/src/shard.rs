@@ -410,6 +410,7 @@ impl<E: Env> Shard<E> {
     ) -> Result<(), StorageError> {
         durable.await.map_err(|_| StorageError::ShuttingDown)?;
         partition.until_quiet().await;
+        self.shared.files.forget_partition(partition.id());
         match directory {
             Some(directory) => self.move_to_trash(partition.id(), directory).await,
             None => Ok(()),

@@ -134,7 +134,7 @@ impl<E: Env> FileCache<E> {
                 let idle = self
                     .open
                     .borrow_mut()
-                    .remove_all(|file| Rc::strong_count(file) == 1);
+                    .remove_all(|_, file| Rc::strong_count(file) == 1);
                 for file in idle {
                     if let Ok(file) = Rc::try_unwrap(file) {
                         // Whether closing a file that was only read fails changes nothing.
@@ -173,6 +173,26 @@ impl<E: Env> FileCache<E> {
         }
         let index = self.indexes.borrow_mut().remove(&segment);
         drop(index);
+    }
+
+    /// Lets go of everything of a partition that is gone: its files' space comes back only when
+    /// they are closed.
+    pub fn forget_partition(&self, partition: PartitionId) {
+        let files = self
+            .open
+            .borrow_mut()
+            .remove_all(|((of, _), _), _| *of == partition);
+        drop(files);
+        let indexes = self
+            .indexes
+            .borrow_mut()
+            .remove_all(|(of, _), _| *of == partition);
+        drop(indexes);
+        let ahead = self
+            .ahead
+            .borrow_mut()
+            .remove_all(|((of, _), _), _| *of == partition);
+        drop(ahead);
     }
 
     pub(super) fn index(&self, segment: SegmentKey) -> Option<Rc<LoadedIndex>> {

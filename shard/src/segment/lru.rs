@@ -87,11 +87,11 @@ impl<K: Copy + Eq + Hash, V: Clone> Lru<K, V> {
 
     /// Takes out all values for which `out` holds.
     #[must_use]
-    pub(super) fn remove_all(&mut self, out: impl Fn(&V) -> bool) -> Vec<V> {
+    pub(super) fn remove_all(&mut self, out: impl Fn(&K, &V) -> bool) -> Vec<V> {
         let keys: Vec<K> = self
             .values
             .iter()
-            .filter(|(_, held)| out(&held.value))
+            .filter(|(key, held)| out(key, &held.value))
             .map(|(key, _)| *key)
             .collect();
         keys.iter().filter_map(|key| self.remove(key)).collect()
@@ -136,6 +136,6 @@ mod tests {
         assert_eq!(lru.insert(2, 'b', 5, |_| true), ['a']);
         assert_eq!(lru.get(&2), Some('b'));
         assert_eq!(lru.insert(3, 'c', 1, |_| true), ['b']);
-        assert_eq!(lru.remove_all(|_| true), ['c']);
+        assert_eq!(lru.remove_all(|_, _| true), ['c']);
     }
 }
