@@ -1,9 +1,15 @@
-//! Binding the address once for every shard, before any of them runs.
+//! Binding the address once for every shard, before any of them runs. Runs on the starting
+//! thread, never on a shard: it may wait.
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
+
+/// How long a start waits for an address that is in use, and how often it looks.
+const IN_USE_PATIENCE: Duration = Duration::from_secs(2);
+const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why the address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +49,7 @@ pub fn bind(address: SocketAddr, shards: u16) -> Result<(SocketAddr, Vec<Socket>
     };
     // Sockets that share a port do not notice another process that shares it too, so a socket that
     // does not share is bound first, to see whether the address is free.
-    let probe = socket(address, false).map_err(fail)?;
+    let probe = when_free(address).map_err(fail)?;
     let local = probe
         .local_addr()
         .map_err(fail)?
@@ -54,6 +60,20 @@ pub fn bind(address: SocketAddr, shards: u16) -> Result<(SocketAddr, Vec<Socket>
         .map(|_| socket(local, true))
         .collect::<io::Result<_>>();
     Ok((local, sockets.map_err(fail)?))
+}
+
+/// A socket bound to the address alone. The kernel lets go of a killed process's rings, and of the
+/// listening sockets in them, a moment after the process is gone; a restart waits for that.
+fn when_free(address: SocketAddr) -> io::Result<Socket> {
+    let given_up = Instant::now() + IN_USE_PATIENCE;
+    loop {
+        match socket(address, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < given_up => {
+                std::thread::sleep(IN_USE_PAUSE);
+            }
+            other => return other,
+        }
+    }
 }
 
 fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {

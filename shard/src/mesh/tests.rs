@@ -10,6 +10,7 @@ use crate::env::glommio::GlommioEnv;
 use crate::env::simulated::{SimulatedEnv, Simulation};
 use crate::runtime::executor::ShardThread;
 use crate::runtime::testing::{place, scratch, settings};
+use crate::runtime::watchdog::{DEFAULT_PERIOD, Watchdog};
 
 /// What these shards ask of each other.
 enum Ask {
@@ -208,8 +209,11 @@ fn real_shards_talk() {
             within_a_minute(answers(mesh, env)).await;
         },
     );
-    second.unwrap().join().unwrap();
-    first.unwrap().join().unwrap();
+    let (first, second) = (first.unwrap(), second.unwrap());
+    let pulses = vec![first.pulse(), second.pulse()];
+    let _watchdog = Watchdog::start(pulses, DEFAULT_PERIOD).unwrap();
+    second.join().unwrap();
+    first.join().unwrap();
 }
 
 async fn within_a_minute(part: impl Future<Output = ()>) {

@@ -8,6 +8,7 @@ use millrace_wire::ids::ShardId;
 
 use super::affinity::{allowed_cpus, choose_cpus};
 use super::executor::{ExecutorSettings, ShardPlace, ShardThread};
+use super::watchdog::{DEFAULT_PERIOD, Watchdog};
 use crate::env::glommio::GlommioEnv;
 
 /// A directory on the file system of the build, which does `O_DIRECT`; the system's own temporary
@@ -47,8 +48,7 @@ pub(crate) fn run_shard<T: Send + 'static, F: Future<Output = T> + 'static>(
             glommio::timer::timeout(Duration::from_secs(60), async move { Ok(main(env).await) });
         timeout.await.expect("the test did not end within a minute")
     };
-    ShardThread::start(place(0, directory.path()), &settings(), main)
-        .unwrap()
-        .join()
-        .unwrap()
+    let thread = ShardThread::start(place(0, directory.path()), &settings(), main).unwrap();
+    let _watchdog = Watchdog::start(vec![thread.pulse()], DEFAULT_PERIOD).unwrap();
+    thread.join().unwrap()
 }
