@@ -113,6 +113,9 @@ pub(super) struct File {
     operations: u64,
     pub open: u32,
     pub named: bool,
+    /// Its space was given back. What it had stays known: a crash may bring the name back, and then
+    /// the file has its space again.
+    released: bool,
 }
 
 impl File {
@@ -375,8 +378,9 @@ impl Disk {
         if file.open > 0 || file.named {
             return;
         }
-        self.used -= file.extents.bytes();
-        file.extents = Extents::default();
+        if !std::mem::replace(&mut file.released, true) {
+            self.used -= file.extents.bytes();
+        }
         if !file.content.is_dirty() && !self.names.may_come_back(inode) {
             self.files.remove(&inode);
         }
@@ -463,6 +467,7 @@ impl Disk {
         self.files.retain(|inode, _| named.contains(inode));
         for file in self.files.values_mut() {
             file.named = true;
+            file.released = false;
             let entity = combine(file.entity, crashes);
             let lengths = |choices| {
                 Draw::new(seed, Decision::LengthFate, file.entity, crashes).below(choices)
