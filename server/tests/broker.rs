@@ -560,11 +560,7 @@ fn any_bytes_get_an_answer_and_break_nothing() {
             }
         }
         assert_eq!(admin.produce("t", 0, batch(&["fine"])).await.base_offset, 0);
-        assert!(
-            node.brokers
-                .iter()
-                .all(|broker| broker.counters.panics.get() == 0)
-        );
+        assert!(node.brokers.iter().all(|broker| broker.env.panics() == 0));
         node.stop().await;
     });
 }

@@ -65,8 +65,6 @@ counters! {
     DiskFull = "disk_full",
     /// Reads that found stored bytes to fail their checksum.
     CorruptReads = "corrupt_reads",
-    /// Tasks that panicked and were caught.
-    PanicsCaught = "panics_caught",
 }
 
 macro_rules! stages {
@@ -91,7 +89,8 @@ macro_rules! stages {
 stages! {
     /// A request's frame, from its first byte to its last.
     Receive = "receive",
-    /// From the frame being complete to the start of its handling.
+    /// From the frame being complete to its work being under way: a produce request's batches have
+    /// their places, any other request's task runs.
     Queue = "queue",
     /// A batch, from its offset being assigned to being durable and visible.
     Append = "append",

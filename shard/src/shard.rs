@@ -266,6 +266,7 @@ impl<E: Env> Shard<E> {
             ("unwritten_bytes", shared.unwritten()),
             ("open_segment_files", shared.files.open_files() as u64),
             ("disk_space_low", u64::from(shared.low_space().is_some())),
+            ("panics", shared.env.panics()),
         ]);
         snapshot.add_segments(&shared.files.counters);
         if let Some(journal) = shared.connected() {

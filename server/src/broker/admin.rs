@@ -205,7 +205,7 @@ impl<E: Env> Broker<E> {
     }
 
     pub(super) fn own_stats(&self) -> ShardStats {
-        let snapshot = self.shard.metrics().snapshot();
+        let snapshot = self.shard.snapshot();
         let counter = |name: String, value: u64| Counter { name, value };
         let mut counters: Vec<Counter> = snapshot
             .counters

@@ -93,8 +93,6 @@ counters! {
     accepted_connections,
     /// Connections closed because of what they sent, or did not send.
     refused_connections,
-    /// Requests and connections that ended in a panic.
-    panics,
     /// Calls from other shards.
     foreign_calls,
 }

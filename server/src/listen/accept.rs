@@ -269,9 +269,6 @@ pub(super) struct Inside<E: Env> {
 
 impl<E: Env> Drop for Inside<E> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            count(&self.listener.broker.counters.panics, 1);
-        }
         // Whatever else holds the connection's outbox (a request under way) learns that it is over.
         self.outbox.abort();
         let mut open = self.listener.open.borrow_mut();

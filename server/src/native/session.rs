@@ -6,8 +6,9 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use millrace_shard::env::{Env, OnPanic, Queue};
+use millrace_shard::env::{Env, Instant, OnPanic, Queue};
 use millrace_shard::local::{Permit, Semaphore};
+use millrace_shard::metrics::Stage;
 use millrace_wire::error::{ErrorCode, WireError};
 use millrace_wire::frame::{Format, FrameHeader};
 use millrace_wire::native::messages::Status;
@@ -37,6 +38,8 @@ pub struct Held {
 pub(super) struct ReplyTo {
     pub(super) format: Format,
     pub(super) correlation: u32,
+    /// When the request's frame was complete.
+    pub(super) complete: Instant,
 }
 
 /// An answer: the message, its attachments, and the memory that these hold.
@@ -83,6 +86,7 @@ impl<E: Env> Session<E> {
         let to = ReplyTo {
             format: header.format,
             correlation: header.correlation,
+            complete: self.broker.env.now(),
         };
         let payload = match RequestPayload::split(header.format, payload) {
             Ok(payload) => payload,
@@ -147,6 +151,10 @@ impl<E: Env> Session<E> {
                 session: &session,
                 armed: true,
             };
+            let env = &session.broker.env;
+            let queued = env.now().since(to.complete);
+            let metrics = session.broker.storage().metrics();
+            metrics.record(Stage::Queue, queued);
             let answer = work.await;
             alarm.armed = false;
             session.answer(to, answer, held);
@@ -210,7 +218,6 @@ pub(super) struct Alarm<'a, E: Env> {
 impl<E: Env> Drop for Alarm<'_, E> {
     fn drop(&mut self) {
         if self.armed && std::thread::panicking() {
-            count(&self.session.broker.counters.panics, 1);
             self.session.outbox.abort();
         }
     }

@@ -272,7 +272,9 @@ async fn time_and_tasks<E: Env>(env: &E) {
     let panics = env.spawn(Queue::Background, "fragile", OnPanic::EndTask, async {
         panic!("on purpose")
     });
+    let before = env.panics();
     assert_eq!(panics.await, None::<()>);
+    assert_eq!(env.panics(), before + 1);
 
     let order = Rc::new(RefCell::new(Vec::new()));
     let stop = Rc::new(Cell::new(false));

@@ -116,6 +116,10 @@ impl Env for GlommioEnv {
         mixed ^ (mixed >> 31)
     }
 
+    fn panics(&self) -> u64 {
+        self.inner.pulse.panics()
+    }
+
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
         glommio::timer::sleep(duration).map(drop)
     }

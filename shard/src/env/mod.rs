@@ -160,6 +160,8 @@ pub trait Env: Clone + 'static {
         on_panic: OnPanic,
         future: impl Future<Output = T> + 'static,
     ) -> Self::Task<T>;
+    /// Tasks of this shard that have panicked so far.
+    fn panics(&self) -> u64;
     /// Storage can no longer be trusted (a write or sync failed): log `why` and stop the process at
     /// once, so that a restart recovers. In a simulation the node stops; the call returns there, and
     /// the caller must not acknowledge anything afterwards.

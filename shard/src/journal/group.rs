@@ -63,6 +63,11 @@ impl<E: Env, T> Group<E, T> {
         self.payload_len
     }
 
+    /// Bytes of a checkpoint's entries.
+    pub fn checkpoint_len(&self) -> usize {
+        self.checkpoint_len
+    }
+
     /// Bytes of the entries that were appended, without a checkpoint's.
     pub fn gathered_len(&self) -> usize {
         self.payload_len - self.checkpoint_len

@@ -22,6 +22,10 @@ const FILL_BYTES: u64 = 256 << 10;
 /// How long after a failure (say, a full disk) a new file is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How many times its checkpoint a file is long at least: one that a checkpoint fills would make the
+/// next group begin another file, with another checkpoint, and so for ever.
+const CHECKPOINTS_PER_FILE: u64 = 4;
+
 /// How many files are held free if the limit allows: one to roll into, one in reserve.
 const SPARE_FILES: usize = 2;
 
@@ -36,6 +40,8 @@ pub(super) struct Ring<E: Env> {
     env: E,
     config: JournalConfig,
     metrics: Rc<JournalMetrics>,
+    /// The length of new files: as configured, or more if checkpoints need it.
+    file_bytes: Cell<u64>,
     state: RefCell<State<E>>,
     /// A file became ready, or there is work for the background task.
     pub changed: Event,
@@ -83,6 +89,7 @@ impl<E: Env> Ring<E> {
         };
         Ring {
             env,
+            file_bytes: Cell::new(config.file_bytes),
             config,
             metrics,
             state: RefCell::new(state),
@@ -207,6 +214,23 @@ impl<E: Env> Ring<E> {
         Some(ready)
     }
 
+    /// Learns how long a checkpoint has become. Files long enough for it replace the others one by
+    /// one, as those come free.
+    pub fn fit_checkpoint(&self, checkpoint_bytes: u64) {
+        let wanted = checkpoint_bytes
+            .saturating_mul(CHECKPOINTS_PER_FILE)
+            .next_multiple_of(self.config.file_bytes);
+        if wanted > self.file_bytes.get() {
+            tracing::info!(
+                checkpoint_bytes,
+                file_bytes = wanted,
+                "journal: files become longer, so that a checkpoint of so many partitions is a small part of one (journal.file_bytes sets their least length)"
+            );
+            self.file_bytes.set(wanted);
+            self.changed.notify();
+        }
+    }
+
     /// The file being written has become longer than it was.
     pub fn grew(&self, file: FileNumber, len: u64) {
         let mut state = self.state.borrow_mut();
@@ -253,7 +277,7 @@ impl<E: Env> Ring<E> {
         let wrong = state
             .free
             .iter()
-            .position(|file| file.len != self.config.file_bytes);
+            .position(|file| file.len != self.file_bytes.get());
         let job = if let Some(wrong) = wrong {
             Job::Remove(state.free.swap_remove(wrong))
         } else if total > self.config.max_files as usize
@@ -326,7 +350,8 @@ impl<E: Env> Ring<E> {
             directory.join(new_file_name(slot)),
             directory.join(file_name(slot)),
         );
-        let filled = self.fill(&new).await;
+        let len = self.file_bytes.get();
+        let filled = self.fill(&new, len).await;
         if !matches!(filled, Ok(true)) {
             // Best effort: what stays is removed at the next start.
             if let Err(error) = self.env.remove_file(&new).await {
@@ -343,15 +368,12 @@ impl<E: Env> Ring<E> {
             .await
             .map_err(JournalError::io("sync", directory))?;
         add(&self.metrics.files_made, 1);
-        self.state.borrow_mut().free.push(FreeFile {
-            path,
-            len: self.config.file_bytes,
-        });
+        self.state.borrow_mut().free.push(FreeFile { path, len });
         Ok(())
     }
 
     /// Writes zeros; gives up halfway, and says so, when the journal closes.
-    async fn fill(&self, path: &Path) -> Result<bool, JournalError> {
+    async fn fill(&self, path: &Path, file_bytes: u64) -> Result<bool, JournalError> {
         let options = OpenOptions {
             write: true,
             create: true,
@@ -363,8 +385,8 @@ impl<E: Env> Ring<E> {
             .await
             .map_err(JournalError::io("create", path))?;
         let mut position = 0;
-        while position < self.config.file_bytes {
-            let len = FILL_BYTES.min(self.config.file_bytes - position);
+        while position < file_bytes {
+            let len = FILL_BYTES.min(file_bytes - position);
             let written = file
                 .write_at(self.env.allocate(len as usize), position)
                 .await;
@@ -379,7 +401,7 @@ impl<E: Env> Ring<E> {
         file.close()
             .await
             .map_err(JournalError::io("close", path))?;
-        Ok(position >= self.config.file_bytes)
+        Ok(position >= file_bytes)
     }
 }
 

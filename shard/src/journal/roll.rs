@@ -94,6 +94,7 @@ impl<E: Env, T: 'static> Writer<E, T> {
         for partition in &checkpoint.partitions {
             group.push_checkpoint(&self.env, partition);
         }
+        self.ring.fit_checkpoint(group.checkpoint_len() as u64);
         // The owner may have gathered more by now; the checkpoint includes it, so no entry may be
         // added to these groups any more.
         let mut state = self.state.borrow_mut();

@@ -292,7 +292,7 @@ fn every_figure_of_the_storage_moves() {
         let at_rest = [
             "disk_full",
             "corrupt_reads",
-            "panics_caught",
+            "panics",
             "disk_space_low",
             "journal_waits_for_file",
             "segment_index_rebuilds",

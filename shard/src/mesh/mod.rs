@@ -20,7 +20,10 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{Either, LocalBoxFuture, join_all, join4, select};
@@ -37,6 +40,9 @@ use crate::local::{Event, OneshotReceiver, OneshotSender, Permit, Semaphore, one
 const CALLS_PER_SHARD: u32 = 8_192;
 /// Calls between two shards, whatever their number.
 const CALLS_PER_PAIR: std::ops::RangeInclusive<u32> = 64..=1_024;
+
+/// How often a shard looks, at its start, whether all others have come.
+const ARRIVAL_POLL: Duration = Duration::from_millis(1);
 
 /// Why a call has no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +74,8 @@ struct Reply<Rep> {
 pub struct Port<Req: Send + 'static, Rep: Send + 'static, L: Link = SharedLink> {
     shard: ShardId,
     calls_per_pair: u32,
+    /// Shards that have come to connect.
+    arrived: Arc<AtomicU16>,
     /// By shard; its own place is empty.
     peers: Vec<Option<Ends<Req, Rep, L>>>,
 }
@@ -92,10 +100,12 @@ pub fn ports_over<Req: Send + 'static, Rep: Send + 'static, L: Link>(
 ) -> Vec<Port<Req, Rep, L>> {
     let calls_per_pair = (CALLS_PER_SHARD / u32::from(shards).max(1))
         .clamp(*CALLS_PER_PAIR.start(), *CALLS_PER_PAIR.end());
+    let arrived = Arc::new(AtomicU16::new(0));
     let mut ports: Vec<Port<Req, Rep, L>> = (0..shards)
         .map(|shard| Port {
             shard: ShardId(shard),
             calls_per_pair,
+            arrived: Arc::clone(&arrived),
             peers: (0..shards).map(|_| None).collect(),
         })
         .collect();
@@ -143,6 +153,12 @@ impl<Req: Send + 'static, Rep: Send + 'static, L: Link> Port<Req, Rep, L> {
             handler_set: Event::new(),
             spawn: spawner(env.clone()),
         });
+        // The channels' own way of waiting for the other end is to ask again without a pause; a
+        // shard that is late (it recovers more) must not be slowed down by one that is early.
+        self.arrived.fetch_add(1, Ordering::AcqRel);
+        while usize::from(self.arrived.load(Ordering::Acquire)) < self.peers.len() {
+            env.sleep(ARRIVAL_POLL).await;
+        }
         // All at once: each end waits for its other one, and shards come to theirs in any order.
         let peers = (0..)
             .zip(self.peers)

@@ -19,7 +19,7 @@ use crate::frame::{FRAME_HEADER_BYTES, Format, FrameError, FrameHeader, PAYLOAD_
 /// The largest body of a request. Bodies hold names and numbers; the bulk is in attachments. An
 /// owned message takes up to about 60 times its protobuf body (empty elements of a list, while the
 /// list grows), so this is what bounds the memory that a request can ask for.
-pub const MAX_REQUEST_BODY_BYTES: usize = 4 * 1024 * 1024;
+pub const MAX_REQUEST_BODY_BYTES: usize = 1024 * 1024;
 
 /// The largest body of a response.
 pub const MAX_RESPONSE_BODY_BYTES: usize = 32 * 1024 * 1024;

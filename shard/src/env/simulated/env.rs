@@ -101,6 +101,10 @@ impl Env for SimulatedEnv {
         .0
     }
 
+    fn panics(&self) -> u64 {
+        self.world.nodes.borrow()[self.node.0].panics
+    }
+
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
         Sleep {
             world: Rc::clone(&self.world),

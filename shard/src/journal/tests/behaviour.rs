@@ -341,6 +341,34 @@ fn a_disk_too_full_for_another_file_slows_the_journal_and_does_not_stop_it() {
     });
 }
 
+#[test]
+fn a_checkpoint_longer_than_a_file_does_not_make_every_group_begin_another() {
+    Simulation::new(7).run(|env| async move {
+        let (open, _) = Open::new(&env, &config()).await;
+        for number in 1..2_000 {
+            open.journal.room(200).await;
+            open.add(OwnedEntry::PartitionCreated(created(partition(number))));
+        }
+        open.settle().await;
+        let write_some = async || {
+            for _ in 0..100 {
+                open.batch(1_000);
+                open.settle_from_here().await;
+                open.make_safe();
+            }
+        };
+        write_some().await;
+        let rolls = open.journal.metrics().rolls.get();
+        write_some().await;
+        let rolls = open.journal.metrics().rolls.get() - rolls;
+        assert!(rolls <= 2, "100 batches of a kilobyte began {rolls} files");
+        let before = open.owner.state.borrow().clone();
+        drop(open);
+        let (_, after) = Open::new(&env, &config()).await;
+        assert_eq!(before, after);
+    });
+}
+
 /// Leaves a journal with a few live files, of which none could be let go.
 fn leave_some_files(simulation: &Simulation) -> Vec<String> {
     simulation.run(|env| async move {
