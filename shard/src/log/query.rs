@@ -17,8 +17,10 @@ impl<E: Env> Partition<E> {
         query: OffsetQuery,
     ) -> Result<Option<FoundOffset>, StorageError> {
         self.check_status()?;
+        // A removal waits until this is done with the files.
+        let _work = self.begin_work();
         let marks = self.marks.get();
-        match query {
+        let found = match query {
             OffsetQuery::Earliest => Ok(Some(FoundOffset {
                 offset: marks.log_start,
                 timestamp: None,
@@ -29,7 +31,11 @@ impl<E: Env> Partition<E> {
             })),
             OffsetQuery::AtTimestamp(timestamp) => self.find_at(timestamp).await,
             OffsetQuery::MaxTimestamp => self.find_newest().await,
-        }
+        };
+        // Removed in the meantime, it has nothing in memory any more: not to have found something
+        // there means nothing.
+        self.check_status()?;
+        found
     }
 
     async fn find_at(&self, timestamp: i64) -> Result<Option<FoundOffset>, StorageError> {

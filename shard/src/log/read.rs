@@ -57,12 +57,15 @@ impl<E: Env> Partition<E> {
         let Some(place) = self.place.get() else {
             return Err(StorageError::UnknownPartition(self.id()));
         };
+        // A removal waits until this is done with the files.
+        let _work = self.begin_work();
         let started = self.shared.env.now();
         let mut batches = place
             .segments
             .read(from, max_bytes, at_least_one)
             .await
             .map_err(|error| self.read_failed(from, error))?;
+        self.check_status()?;
         self.shared
             .metrics
             .record(Stage::SegmentRead, self.shared.env.now().since(started));

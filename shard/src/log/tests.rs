@@ -1,5 +1,7 @@
 //! The log of one shard, from the outside, in the simulation. What survives a crash is the business
-//! of `power_loss`; here are the rules of a quiet day.
+//! of `power_loss`; here are the rules of a quiet day, and in `races` what meets what.
+
+mod races;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
