@@ -98,10 +98,14 @@ impl<E: Env> Partition<E> {
             active.max_timestamp.is_some()
                 && is_past(active.created_ms, settings.segment_ms, now_ms)
         });
-        let expired = self.expired(&summaries, settings, now_ms);
+        let mut expired = self.expired(&summaries, settings, now_ms);
         if active_is_old || (expired > 0 && expired == summaries.len()) {
             self.roll().await?;
             summaries = place.segments.summaries().await?;
+            // Before the roll, younger records may have come to be in the segment that it
+            // completed; and what another segment has gained since is not complete.
+            let sealed = summaries.iter().filter(|segment| segment.sealed).count();
+            expired = self.expired(&summaries, settings, now_ms).min(sealed);
         }
         if let Some(last) = expired.checked_sub(1).and_then(|last| summaries.get(last)) {
             self.raise_log_start(last.next_offset.min(self.marks.get().visible))
