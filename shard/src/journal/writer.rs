@@ -376,11 +376,20 @@ impl<E: Env, T: 'static> Writer<E, T> {
         match failed {
             None => self.completed(sequence),
             Some(error) => {
-                self.state.borrow_mut().phase = Phase::Failed;
+                let before = std::mem::replace(&mut self.state.borrow_mut().phase, Phase::Failed);
                 self.ring.close();
-                self.env.fatal(&format!(
-                    "journal: writing group {sequence} failed: {error}"
-                ));
+                if before == Phase::Closing && is_full_disk(&error) {
+                    // Nobody frees a file any more, so what was left had to lengthen the last one.
+                    // The disk is sound: those who wait are told that theirs was not written.
+                    tracing::warn!(
+                        first = %sequence,
+                        "journal: closed without its last groups, for which the disk has no room"
+                    );
+                } else {
+                    self.env.fatal(&format!(
+                        "journal: writing group {sequence} failed: {error}"
+                    ));
+                }
                 self.wake.notify();
                 self.durable_changed.notify();
                 self.room_changed.notify();
@@ -431,4 +440,8 @@ impl<E: Env, T: 'static> Writer<E, T> {
         self.durable_changed.notify();
         self.room_changed.notify();
     }
+}
+
+fn is_full_disk(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
 }

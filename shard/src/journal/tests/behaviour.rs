@@ -30,6 +30,14 @@ fn config() -> JournalConfig {
     }
 }
 
+/// With all its files from the start.
+fn config_of_four() -> JournalConfig {
+    JournalConfig {
+        initial_files: 4,
+        ..config()
+    }
+}
+
 /// An open journal with an owner that has one partition.
 struct Open<E: Env> {
     journal: Rc<Journal<E, u64>>,
@@ -339,6 +347,44 @@ fn a_disk_too_full_for_another_file_slows_the_journal_and_does_not_stop_it() {
         }
         assert!(open.journal.metrics().rolls.get() > 3);
     });
+}
+
+#[test]
+fn closing_on_a_full_disk_gives_up_what_does_not_fit_and_ends() {
+    let config = config_of_four();
+    let world = Rc::new(Simulation::new(8));
+    let reach = Rc::downgrade(&world);
+    let durable = world.run(move |env| async move {
+        let (open, _) = Open::new(&env, &config).await;
+        env.sleep(Duration::from_secs(1)).await;
+        let used = {
+            let space = env.space(Path::new("/")).await.expect("it tells");
+            space.total - space.available
+        };
+        let full = DiskFaults {
+            capacity_bytes: used,
+            ..DiskFaults::default()
+        };
+        reach.upgrade().expect("it runs").set_faults(NODE, full);
+        for _ in 0..80 {
+            open.batch(4_000);
+        }
+        open.journal.close().await;
+        let mut durable = 0;
+        while let Some(tokens) = open.journal.next_durable().await {
+            durable = tokens.last().copied().unwrap_or(durable);
+        }
+        assert!(durable < open.appended.get(), "not all of it fits");
+        durable
+    });
+    assert_eq!(world.stopped(NODE), None, "a full disk is no broken one");
+    world.kill(NODE);
+    world.restart(NODE);
+    let found = world.run(|env| async move {
+        let recovery = recover(&env, &config_of_four()).await.expect("it is whole");
+        recovery.items.len() as u64
+    });
+    assert!(found >= durable, "{found} of {durable} are there");
 }
 
 #[test]
