@@ -9,6 +9,7 @@
 //! SIGINT drains: nothing new is accepted, waiting fetches are answered, what is under way is
 //! finished, the journals are closed. A second one ends the process at once.
 
+mod descriptors;
 mod shard;
 mod signals;
 
@@ -30,7 +31,6 @@ use millrace_shard::runtime::watchdog::{DEFAULT_PERIOD, Watchdog};
 use millrace_shard::shard::ShardConfig;
 use millrace_wire::error::WireError;
 use millrace_wire::ids::ShardId;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::Socket;
 
 use crate::broker::{BrokerLimits, NodeIdentity, owner};
@@ -39,6 +39,7 @@ use crate::controller::driver::ControllerError;
 use crate::controller::state::Rules;
 use crate::listen::{BindError, ListenSettings, bind};
 use crate::native::handshake::SessionLimits;
+use descriptors::{Share, TooFewDescriptors};
 use shard::Setup;
 use signals::StopSignal;
 
@@ -66,6 +67,9 @@ pub enum ServeError {
     /// More shards than a node can have.
     #[error("{0} shards are more than a node can have; ask for fewer with --shards")]
     TooManyShards(usize),
+    /// The process may not open enough files.
+    #[error(transparent)]
+    Descriptors(#[from] TooFewDescriptors),
     /// The data directory cannot be used.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
@@ -121,9 +125,15 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
     let began = Instant::now();
     let stop = Arc::new(StopSignal::default());
     signals::listen(Arc::clone(&stop)).map_err(system("listen for signals"))?;
-    raise_open_files();
+    let open_files = descriptors::raise();
     let cpus = choose_cpus(wanted_shards(config)?)?;
     let shards = u16::try_from(cpus.len()).map_err(|_| ServeError::TooManyShards(cpus.len()))?;
+    let wanted = Share {
+        files: config.storage.open_files_max,
+        connections: config.network.max_connections,
+    };
+    let share = descriptors::share(open_files, shards, wanted)?;
+    descriptors::tell(open_files, wanted, share);
     let executor = ExecutorSettings::default();
     if let Some(warning) = probe(shards, executor.io_memory_bytes)?.warning {
         tracing::warn!("{warning}");
@@ -139,6 +149,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
         data_directory: std::path::absolute(directory.path())
             .map_err(system("find the data directory"))?,
         shards,
+        share,
         address,
         began,
     });
@@ -174,22 +185,6 @@ fn wanted_shards(config: &Config) -> Result<Option<NonZeroU16>, ServeError> {
     ))
 }
 
-/// A connection takes two or three descriptors; the limit that the process may have anyway is taken.
-fn raise_open_files() {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current != maximum
-        && let Err(error) = setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: maximum,
-                maximum,
-            },
-        )
-    {
-        tracing::warn!(%error, "the limit of open files could not be raised");
-    }
-}
-
 /// One run of one node: what was decided before the shards start.
 struct Node {
     config: Config,
@@ -197,6 +192,7 @@ struct Node {
     identity: Identity,
     data_directory: PathBuf,
     shards: u16,
+    share: Share,
     address: SocketAddr,
     began: Instant,
 }
@@ -317,7 +313,7 @@ impl Node {
             disk_reserve_bytes: self.sizes.disk_reserve_bytes,
             flush_bytes: storage.flush_bytes,
             index_interval_bytes: INDEX_INTERVAL_BYTES,
-            open_files_max: storage.open_files_max as usize,
+            open_files_max: self.share.files as usize,
             housekeeping_interval: storage.housekeeping_interval_ms,
             space_interval: SPACE_INTERVAL,
         }
@@ -352,7 +348,7 @@ impl Node {
         let network = &self.config.network;
         ListenSettings {
             allow_anonymous_remote: self.config.allow_anonymous_remote,
-            max_connections: network.max_connections,
+            max_connections: self.share.connections,
             max_half_open: network.max_half_open,
             handshake_timeout: network.handshake_timeout_ms,
             frame_timeout: network.frame_timeout_ms,

@@ -51,7 +51,8 @@ pub(super) fn listen(stop: Arc<StopSignal>) -> io::Result<()> {
             stop.request();
         }
         if arrived.next().is_some() {
-            tracing::warn!("ended at once by a second signal");
+            // An error, since only those are written before the process goes on, here to its end.
+            tracing::error!("ended at once by a second signal");
             std::process::exit(EXIT_AT_ONCE);
         }
     };

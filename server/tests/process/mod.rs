@@ -43,7 +43,30 @@ impl Broker {
         bind: &str,
         arguments: &[&str],
     ) -> Result<Broker, (ExitStatus, Vec<String>)> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
+        let program = Command::new(env!("CARGO_BIN_EXE_millrace"));
+        Broker::try_start_by(program, data, bind, arguments)
+    }
+
+    /// Starts one that may not have more descriptors than this.
+    pub fn try_start_with_descriptors(
+        limit: u64,
+        data: &Path,
+        arguments: &[&str],
+    ) -> Result<Broker, (ExitStatus, Vec<String>)> {
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", "ulimit -n \"$0\" && exec \"$@\""])
+            .arg(limit.to_string())
+            .arg(env!("CARGO_BIN_EXE_millrace"));
+        Broker::try_start_by(shell, data, "127.0.0.1:0", arguments)
+    }
+
+    fn try_start_by(
+        mut command: Command,
+        data: &Path,
+        bind: &str,
+        arguments: &[&str],
+    ) -> Result<Broker, (ExitStatus, Vec<String>)> {
         // Variables that choose how much is tested are no keys of the broker's, which refuses them.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("MILLRACE_") {
@@ -99,11 +122,16 @@ impl Broker {
         }
     }
 
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it is ours")
+    }
+
     /// Waits for its end, which its log's end announces; one that hangs instead is killed.
-    fn end_or_kill(&mut self) -> ExitStatus {
+    pub fn end_or_kill(&mut self) -> ExitStatus {
         let patience = Instant::now() + Duration::from_secs(5);
         while Instant::now() < patience {
-            if let Some(status) = self.child.try_wait().expect("it is ours") {
+            if let Some(status) = self.ended() {
                 return status;
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -131,6 +159,23 @@ impl Broker {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> u64 {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs");
+        open.count() as u64
+    }
+
+    /// Sets its limit of open descriptors while it runs.
+    pub fn limit_descriptors(&self, limit: u64) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let limits = rustix::process::Rlimit {
+            current: Some(limit),
+            maximum: Some(limit),
+        };
+        rustix::process::prlimit(Some(pid), rustix::process::Resource::Nofile, limits)
+            .expect("it is ours");
     }
 
     pub fn connect(&self) -> Client {

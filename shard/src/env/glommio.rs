@@ -36,6 +36,8 @@ const BACKGROUND_SHARES: usize = 200;
 const TURN: Duration = Duration::from_millis(1);
 /// Files that Millrace makes can be read by its group.
 const FILE_MODE: libc::mode_t = 0o640;
+/// How long to wait, when the process has no descriptor left, before trying again.
+const PAUSE_WITHOUT_DESCRIPTORS: Duration = Duration::from_millis(100);
 
 /// The world as a shard in production sees it.
 #[derive(Clone)]
@@ -201,8 +203,19 @@ impl Env for GlommioEnv {
     }
 
     async fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        let path = path.to_owned();
-        blocking(move || std::fs::File::open(path)?.sync_all()).await
+        let directory = loop {
+            let path = path.to_owned();
+            match blocking(move || std::fs::File::open(path)).await {
+                // Callers take a failure to mean that the disk cannot be trusted; this one says
+                // nothing of the disk, and passes.
+                Err(error) if is_too_many_files(&error) => {
+                    tracing::warn!(%error, "waiting for a file descriptor to sync a directory");
+                    self.sleep(PAUSE_WITHOUT_DESCRIPTORS).await;
+                }
+                opened => break opened?,
+            }
+        };
+        blocking(move || directory.sync_all()).await
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -228,6 +241,10 @@ impl Env for GlommioEnv {
             available: space.f_bavail * space.f_frsize,
         })
     }
+}
+
+fn is_too_many_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 fn list(path: &Path) -> io::Result<Vec<DirectoryEntry>> {
