@@ -4,6 +4,7 @@ mod process;
 
 use std::time::{Duration, Instant};
 
+use millrace_wire::native::Response;
 use millrace_wire::native::messages::*;
 use process::{Broker, Client, batch};
 
@@ -39,7 +40,7 @@ fn a_second_signal_ends_a_broker_that_still_drains() {
     let mut broker = Broker::start(data.path(), &limits);
     let mut client = broker.connect();
     client.handshake(None);
-    client.create_topic("t", 1);
+    create_topic(&mut client);
     let noise = "x".repeat(900_000);
     client.produce("t", 0, &batch(&[&noise]));
     // A client that reads nothing of what it asked for: the broker's buffers fill, and the requests
@@ -83,6 +84,25 @@ fn a_second_signal_ends_a_broker_that_still_drains() {
     assert_eq!(client.fetch_all("t", 0), [noise]);
 }
 
+/// A topic that keeps even records that are from 1970, as these tests' are.
+fn create_topic(client: &mut Client) {
+    let forever = ConfigEntry {
+        name: "retention.ms".into(),
+        value: "-1".into(),
+        is_set: true,
+    };
+    let request = CreateTopicRequest {
+        name: "t".into(),
+        partitions: 1,
+        configs: vec![forever],
+        validate_only: false,
+    };
+    let Response::CreateTopic(created) = client.ask(request, &[]).0 else {
+        panic!("another answer")
+    };
+    assert_eq!(created.status, Status::ok());
+}
+
 /// More than two journal files hold, and a segment or two.
 fn ten_megabytes() -> Vec<String> {
     let long = "x".repeat(400_000);
@@ -106,7 +126,7 @@ fn a_crowd_on_a_broker_with_few_descriptors_leaves_storage_enough() {
     assert!(broker.wait_for_line("fewer connections").is_some());
     let mut inside = broker.connect();
     inside.handshake(None);
-    inside.create_topic("t", 1);
+    create_topic(&mut inside);
     let crowd: Vec<Client> = (0..few).map(|_| broker.connect()).collect();
     assert!(broker.wait_for_line("too many connections").is_some());
     let values = ten_megabytes();
@@ -145,7 +165,7 @@ fn a_broker_that_runs_out_of_descriptors_goes_on_and_takes_others_when_there_is_
     let mut broker = Broker::start(data.path(), &["--shards", "1"]);
     let mut inside = broker.connect();
     inside.handshake(None);
-    inside.create_topic("t", 1);
+    create_topic(&mut inside);
     broker.limit_descriptors(broker.descriptors() + 10);
     // Most of them wait in the kernel, for want of descriptors; so does storage, for its first
     // segment, while the journal has room.

@@ -182,6 +182,22 @@ impl Broker {
         Client::connect(self.address)
     }
 
+    /// A connection that is past its handshake, as soon as the broker lets one in.
+    #[track_caller]
+    pub fn enter_within(&self, limit: Duration) -> Client {
+        let began = Instant::now();
+        loop {
+            let mut client = self.connect();
+            let (_, hello) = client.frame(handshake(1, 1, None), &[]);
+            // Closed at once while there is no room.
+            let sent = client.write(&[&PREAMBLE[..], &hello].concat());
+            if sent.is_ok() && client.try_receive().is_ok() {
+                return client;
+            }
+            assert!(began.elapsed() < limit, "no room came back");
+        }
+    }
+
     pub fn signal(&self, signal: i32) {
         let pid = rustix::process::Pid::from_child(&self.child);
         let signal = rustix::process::Signal::from_named_raw(signal).expect("a signal");
@@ -205,8 +221,7 @@ impl Broker {
     /// Whether it still serves: it makes a topic, takes a record and gives it back.
     #[track_caller]
     pub fn must_serve(&self, topic: &str) {
-        let mut client = self.connect();
-        client.handshake(None);
+        let mut client = self.enter_within(PATIENCE);
         client.create_topic(topic, 1);
         assert_eq!(client.produce(topic, 0, &batch(&["alive"])).base_offset, 0);
         assert_eq!(client.fetch_all(topic, 0), ["alive"]);
