@@ -1,2 +1,4 @@
-//! The latency harness, `millrace-bench`: an open-loop load generator on its own io_uring. It is
-//! empty today; the benchmark issue fills this crate.
+//! The latency harness behind `millrace-bench`. It speaks to a broker over TCP alone and runs
+//! beside it, on CPUs of its own.
+
+pub mod report;

@@ -1,0 +1,3 @@
+//! `millrace-bench`: see the library.
+
+fn main() {}
