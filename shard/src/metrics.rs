@@ -210,7 +210,7 @@ impl Snapshot {
 }
 
 /// A stage's distribution in figures, ns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageSummary {
     /// Which stage.
     pub stage: &'static str,
@@ -224,6 +224,9 @@ pub struct StageSummary {
     pub p999_nanos: u64,
     /// The longest.
     pub max_nanos: u64,
+    /// The whole distribution by rising time: at most so long, and how often. Times nobody had are
+    /// left out.
+    pub buckets: Vec<(u64, u64)>,
 }
 
 impl StageSummary {
@@ -235,6 +238,10 @@ impl StageSummary {
             p99_nanos: histogram.value_at_quantile(0.99),
             p999_nanos: histogram.value_at_quantile(0.999),
             max_nanos: histogram.max(),
+            buckets: histogram
+                .iter_recorded()
+                .map(|bucket| (bucket.value_iterated_to(), bucket.count_at_value()))
+                .collect(),
         }
     }
 }
@@ -251,7 +258,7 @@ mod tests {
         metrics.record(Stage::Append, Duration::from_secs(3_600));
         let snapshot = metrics.snapshot();
         assert!(snapshot.counters.contains(&("records_appended", 3)));
-        let wait = snapshot.stages[Stage::Append as usize];
+        let wait = &snapshot.stages[Stage::Append as usize];
         assert_eq!((wait.stage, wait.count), ("append", 2));
         assert!(
             (99_000..=101_000).contains(&wait.p50_nanos),

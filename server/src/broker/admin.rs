@@ -6,7 +6,7 @@ use millrace_shard::env::Env;
 use millrace_shard::log::{OffsetQuery, PartitionStatus};
 use millrace_wire::error::{ErrorCode, WireError};
 use millrace_wire::ids::{Offset, PartitionId, ShardId};
-use millrace_wire::native::messages::{Counter, ShardStats, StageLatency};
+use millrace_wire::native::messages::{Counter, LatencyBucket, ShardStats, StageLatency};
 
 use super::calls::{Answer, Call, Description, Question, Reply, wrong_reply};
 use super::{Broker, TopicEntry};
@@ -225,6 +225,14 @@ impl<E: Env> Broker<E> {
             p99_us: micros(stage.p99_nanos),
             p999_us: micros(stage.p999_nanos),
             max_us: micros(stage.max_nanos),
+            buckets: stage
+                .buckets
+                .iter()
+                .map(|(up_to_ns, count)| LatencyBucket {
+                    up_to_ns: *up_to_ns,
+                    count: *count,
+                })
+                .collect(),
         });
         ShardStats {
             shard: self.shard_id.0,

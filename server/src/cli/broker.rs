@@ -66,9 +66,12 @@ fn stats_json(shard: &ShardStats) -> Value {
         .stages
         .iter()
         .map(|stage| {
+            let buckets = stage.buckets.iter();
+            let buckets: Vec<_> = buckets.map(|b| (b.up_to_ns, b.count)).collect();
             json!({
                 "stage": stage.stage, "count": stage.count, "p50_us": stage.p50_us,
                 "p99_us": stage.p99_us, "p999_us": stage.p999_us, "max_us": stage.max_us,
+                "buckets_up_to_ns": buckets,
             })
         })
         .collect();

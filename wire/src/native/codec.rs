@@ -318,7 +318,17 @@ pub fn decode_response(
     format: Format,
     mut payload: Bytes,
 ) -> Result<(Response, Bytes), DecodeError> {
-    let (number, body_bytes) = payload_header(&mut payload, MAX_RESPONSE_BODY_BYTES)?;
+    let mut head = &payload[..];
+    let response = decode_response_head(format, &mut head)?;
+    let attachments = payload.split_off(payload.len() - head.len());
+    check_attachments(response.attachment_bytes(), attachments.len())?;
+    Ok((response, attachments))
+}
+
+/// Reads a response up to its attachments, whether or not these are there yet: for a reader that
+/// takes them as they come. What `payload` is left with is the beginning of the attachments.
+pub fn decode_response_head(format: Format, payload: &mut &[u8]) -> Result<Response, DecodeError> {
+    let (number, body_bytes) = payload_header(payload, MAX_RESPONSE_BODY_BYTES)?;
     let kind = match number {
         ERROR_KIND => None,
         _ if number & RESPONSE_BIT == 0 => return Err(DecodeError::UnknownKind(number)),
@@ -327,10 +337,9 @@ pub fn decode_response(
             None => return Err(DecodeError::UnknownKind(number)),
         },
     };
-    let body = payload.split_to(body_bytes);
-    let response = Response::decode_body(kind, format, &body)?;
-    check_attachments(response.attachment_bytes(), payload.len())?;
-    Ok((response, payload))
+    let (body, rest) = payload.split_at(body_bytes);
+    *payload = rest;
+    Response::decode_body(kind, format, body)
 }
 
 /// Takes the kind and the body's length, which is at most what remains.

@@ -544,5 +544,14 @@ messages! {
         pub p999_us: u64,
         /// Largest.
         pub max_us: u64,
+        /// The whole distribution, by rising time; times nobody had are left out.
+        pub buckets: Vec<LatencyBucket>,
+    }
+    /// How often a time was measured.
+    pub struct LatencyBucket {
+        /// At most this long, and longer than the bucket before; ns.
+        pub up_to_ns: u64,
+        /// How often.
+        pub count: u64,
     }
 }

@@ -20,7 +20,7 @@ mod views;
 
 pub use codec::{
     DecodeError, EncodeError, MAX_REQUEST_BODY_BYTES, MAX_RESPONSE_BODY_BYTES, RequestPayload,
-    decode_request, decode_response, encode_request, encode_response,
+    decode_request, decode_response, decode_response_head, encode_request, encode_response,
 };
 pub use views::{
     FetchEntry, FetchTopicView, FetchView, ProduceEntry, ProduceTopicView, ProduceView,

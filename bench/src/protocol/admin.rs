@@ -1,0 +1,202 @@
+//! What a run asks of the broker beside its load, in Millrace's own protocol over a blocking
+//! socket.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use millrace_wire::frame::{FRAME_HEADER_BYTES, Format, FrameHeader, MAX_FRAME_BYTES, PREAMBLE};
+use millrace_wire::native::messages::*;
+use millrace_wire::native::{PROTOCOL_VERSION, Request, Response, decode_response, encode_request};
+
+use super::native::places_of;
+use super::{Admin, Place, ProtocolError, Stage, TopicIndex, TopicSpec};
+
+/// How long the broker may take for one answer. Making a topic of ten thousand partitions takes
+/// seconds.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long it may take to connect.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A connection of our own kind.
+pub struct NativeAdmin {
+    address: SocketAddr,
+    stream: TcpStream,
+    broker_version: String,
+}
+
+impl NativeAdmin {
+    /// Connects and greets.
+    pub fn connect(address: SocketAddr) -> Result<NativeAdmin, ProtocolError> {
+        let connected = TcpStream::connect_timeout(&address, CONNECT_PATIENCE).and_then(|stream| {
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            Ok(stream)
+        });
+        let stream = connected.map_err(|error| ProtocolError::Connection { address, error })?;
+        let mut admin = NativeAdmin {
+            address,
+            stream,
+            broker_version: String::new(),
+        };
+        admin.send(&PREAMBLE)?;
+        let handshake = HandshakeRequest {
+            min_version: PROTOCOL_VERSION,
+            max_version: PROTOCOL_VERSION,
+            client_id: "millrace-bench".to_owned(),
+            client_software: concat!("millrace-bench ", env!("CARGO_PKG_VERSION")).to_owned(),
+            ..HandshakeRequest::default()
+        };
+        match admin.ask(handshake.into())? {
+            Response::Handshake(hello) => {
+                refused("serve this program", hello.status)?;
+                admin.broker_version = hello.broker_version;
+                Ok(admin)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<(), ProtocolError> {
+        let sent = self.stream.write_all(bytes);
+        sent.map_err(|error| self.broken(error))
+    }
+
+    fn broken(&self, error: std::io::Error) -> ProtocolError {
+        ProtocolError::Connection {
+            address: self.address,
+            error,
+        }
+    }
+
+    fn ask(&mut self, request: Request) -> Result<Response, ProtocolError> {
+        let mut frame = BytesMut::new();
+        encode_request(Format::Rkyv, 1, &request, &mut frame, 0)
+            .map_err(|error| ProtocolError::Malformed(error.to_string()))?;
+        self.send(&frame)?;
+        let mut header = [0; FRAME_HEADER_BYTES];
+        let read = self.stream.read_exact(&mut header);
+        read.map_err(|error| self.broken(error))?;
+        let header = FrameHeader::parse(&header, MAX_FRAME_BYTES)
+            .map_err(|error| ProtocolError::Malformed(error.to_string()))?;
+        let mut payload = vec![0; header.payload_bytes()];
+        let read = self.stream.read_exact(&mut payload);
+        read.map_err(|error| self.broken(error))?;
+        let (response, _) = decode_response(header.format, Bytes::from(payload))
+            .map_err(|error| ProtocolError::Malformed(error.to_string()))?;
+        match response {
+            Response::Error(status) => {
+                refused("answer", status)?;
+                Err(ProtocolError::Malformed("an error that is none".to_owned()))
+            }
+            response => Ok(response),
+        }
+    }
+
+    fn stats(&mut self) -> Result<StatsResponse, ProtocolError> {
+        match self.ask(StatsRequest {}.into())? {
+            Response::Stats(stats) => Ok(stats),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+impl Admin for NativeAdmin {
+    fn broker_version(&self) -> String {
+        format!("millrace {}", self.broker_version)
+    }
+
+    fn create_topic(&mut self, topic: &TopicSpec) -> Result<(), ProtocolError> {
+        let configs = topic.configs.iter().map(|(name, value)| ConfigEntry {
+            name: name.clone(),
+            value: value.clone(),
+            is_set: true,
+        });
+        let request = CreateTopicRequest {
+            name: topic.name.clone(),
+            partitions: topic.partitions,
+            configs: configs.collect(),
+            validate_only: false,
+        };
+        match self.ask(request.into())? {
+            Response::CreateTopic(made) => {
+                refused(&format!("make the topic '{}'", topic.name), made.status)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn delete_topic(&mut self, name: &str) -> Result<(), ProtocolError> {
+        let request = DeleteTopicRequest {
+            name: name.to_owned(),
+        };
+        match self.ask(request.into())? {
+            Response::DeleteTopic(gone) => {
+                refused(&format!("delete the topic '{name}'"), gone.status)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn places(&mut self, index: TopicIndex, name: &str) -> Result<Vec<Place>, ProtocolError> {
+        let request = MetadataRequest {
+            topics: Some(vec![name.to_owned()]),
+        };
+        match self.ask(request.into())? {
+            Response::Metadata(mut metadata) => match metadata.topics.pop() {
+                Some(topic) => {
+                    let places = places_of(index, &topic);
+                    refused(&format!("tell about the topic '{name}'"), topic.status)?;
+                    Ok(places)
+                }
+                None => Err(ProtocolError::Malformed("no topic in it".to_owned())),
+            },
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn stages(&mut self) -> Result<Vec<Stage>, ProtocolError> {
+        let shards = self.stats()?.shards.into_iter();
+        let stages = shards.flat_map(|shard| {
+            let number = shard.shard;
+            shard.stages.into_iter().map(move |stage| Stage {
+                shard: number,
+                name: stage.stage,
+                buckets: stage
+                    .buckets
+                    .iter()
+                    .map(|bucket| (bucket.up_to_ns, bucket.count))
+                    .collect(),
+            })
+        });
+        Ok(stages.collect())
+    }
+
+    fn counters(&mut self) -> Result<Vec<(String, u64)>, ProtocolError> {
+        let mut sums: Vec<(String, u64)> = Vec::new();
+        for counter in self.stats()?.shards.into_iter().flat_map(|s| s.counters) {
+            match sums.iter_mut().find(|(name, _)| *name == counter.name) {
+                Some((_, sum)) => *sum = sum.wrapping_add(counter.value),
+                None => sums.push((counter.name, counter.value)),
+            }
+        }
+        Ok(sums)
+    }
+}
+
+fn refused(what: &str, status: Status) -> Result<(), ProtocolError> {
+    if status.code == 0 {
+        return Ok(());
+    }
+    Err(ProtocolError::Refused {
+        what: what.to_owned(),
+        message: status.message,
+    })
+}
+
+fn unexpected(response: &Response) -> ProtocolError {
+    ProtocolError::Malformed(format!("an answer of kind {:?}", response.kind()))
+}

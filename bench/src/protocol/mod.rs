@@ -1,0 +1,220 @@
+//! What is spoken to a broker. The load is the same whatever it is: a [`Protocol`] writes requests
+//! and reads answers on the load's connections, without any I/O of its own; an [`Admin`] does the
+//! little that must be done before and after (topics, places, the broker's own figures) over a
+//! plain blocking socket. Today there is one of each, [`native`]; another protocol is another
+//! module here and another name in [`ProtocolName`].
+
+pub mod admin;
+pub mod native;
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::protocol::admin::NativeAdmin;
+use crate::protocol::native::Native;
+
+/// The protocols that there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ProtocolName {
+    /// Millrace's own.
+    #[default]
+    Native,
+}
+
+impl ProtocolName {
+    /// The codec for one load.
+    #[must_use]
+    pub fn codec(self, topics: Vec<String>) -> Box<dyn Protocol> {
+        match self {
+            ProtocolName::Native => Box::new(Native::new(topics)),
+        }
+    }
+
+    /// A connection for what is not load.
+    pub fn admin(self, address: SocketAddr) -> Result<Box<dyn Admin>, ProtocolError> {
+        match self {
+            ProtocolName::Native => Ok(Box::new(NativeAdmin::connect(address)?)),
+        }
+    }
+}
+
+/// Why a broker could not be talked to.
+#[derive(Debug, thiserror::Error)]
+pub enum ProtocolError {
+    /// No connection, or it broke.
+    #[error("{address}: {error}; is the broker running there?")]
+    Connection {
+        /// The broker.
+        address: SocketAddr,
+        /// The system's reason.
+        error: std::io::Error,
+    },
+    /// The broker refused.
+    #[error("the broker refused to {what}: {message}")]
+    Refused {
+        /// What was asked.
+        what: String,
+        /// What the broker said.
+        message: String,
+    },
+    /// Bytes that are not this protocol.
+    #[error("the broker's answer cannot be read ({0}); does it speak this protocol?")]
+    Malformed(String),
+}
+
+/// A topic, by its place in the load's list.
+pub type TopicIndex = u16;
+
+/// A partition and the shard that owns it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which topic.
+    pub topic: TopicIndex,
+    /// Which partition.
+    pub partition: u32,
+    /// The shard that a connection for it should be on; 0 where there are none.
+    pub shard: u16,
+}
+
+/// A produce request with one batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Produce {
+    /// Repeated in the answer.
+    pub correlation: u32,
+    /// Where to.
+    pub place: Place,
+    /// 0, 1 or -1.
+    pub acks: i8,
+    /// Length of the batch.
+    pub batch_bytes: usize,
+}
+
+/// A fetch request.
+#[derive(Clone, Copy, Debug)]
+pub struct Fetch<'a> {
+    /// Repeated in the answer.
+    pub correlation: u32,
+    /// Partitions and where to read on.
+    pub positions: &'a [(Place, i64)],
+    /// How long the broker may wait for data.
+    pub max_wait: Duration,
+    /// Answer when this much is there.
+    pub min_bytes: u32,
+    /// Most bytes of the answer.
+    pub max_bytes: u32,
+}
+
+/// How long an answer is, and how much of it must be held to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes of the whole answer.
+    pub length: u64,
+    /// Bytes from its start that [`Protocol::answer`] needs; what follows them is batches.
+    pub hold: usize,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// As in the request.
+    pub correlation: u32,
+    /// What it says.
+    pub outcome: Outcome,
+}
+
+/// What an answer says.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The connection may be used.
+    Greeted(Greeting),
+    /// A batch was stored.
+    Produced,
+    /// Batches.
+    Fetched(Vec<Fetched>),
+    /// The request failed, for this reason.
+    Failed(String),
+}
+
+/// What the broker says of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    /// Requests that it takes before the first is answered.
+    pub max_in_flight: u32,
+}
+
+/// One partition of a fetch answer.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Which.
+    pub topic: TopicIndex,
+    /// Which.
+    pub partition: u32,
+    /// First offset that cannot be read yet.
+    pub high_watermark: i64,
+    /// Where its batches are, in bytes from the answer's start.
+    pub batches: Range<u64>,
+    /// Why there are none.
+    pub error: Option<String>,
+}
+
+/// A codec for a load's connections. It holds no connection's state.
+pub trait Protocol {
+    /// The first bytes of a connection that should be served by this shard.
+    fn greeting(&mut self, shard: u16, out: &mut Vec<u8>);
+
+    /// Writes a produce request up to its batch; returns what follows the batch.
+    fn produce(&mut self, request: Produce, out: &mut Vec<u8>) -> &'static [u8];
+
+    /// Writes a fetch request.
+    fn fetch(&mut self, request: Fetch<'_>, out: &mut Vec<u8>);
+
+    /// The extent of the answer that begins with these bytes; none if they are too few to tell.
+    fn extent(&self, received: &[u8]) -> Result<Option<Extent>, ProtocolError>;
+
+    /// Reads an answer, of which this is as much as `extent` said must be held.
+    fn answer(&mut self, held: &[u8]) -> Result<Answer, ProtocolError>;
+}
+
+/// A topic to be made.
+#[derive(Clone, Debug)]
+pub struct TopicSpec {
+    /// Name.
+    pub name: String,
+    /// Number of partitions.
+    pub partitions: u32,
+    /// Configuration in Kafka's names.
+    pub configs: Vec<(String, String)>,
+}
+
+/// Everything that is not load.
+pub trait Admin {
+    /// The broker's version, in its own words.
+    fn broker_version(&self) -> String;
+
+    /// Makes a topic.
+    fn create_topic(&mut self, topic: &TopicSpec) -> Result<(), ProtocolError>;
+
+    /// Removes a topic and its data.
+    fn delete_topic(&mut self, name: &str) -> Result<(), ProtocolError>;
+
+    /// Where a topic's partitions are.
+    fn places(&mut self, index: TopicIndex, name: &str) -> Result<Vec<Place>, ProtocolError>;
+
+    /// The broker's stages, each with its histogram since the start; empty where a broker has none.
+    fn stages(&mut self) -> Result<Vec<Stage>, ProtocolError>;
+
+    /// The broker's counters, summed over its shards; empty where a broker has none.
+    fn counters(&mut self) -> Result<Vec<(String, u64)>, ProtocolError>;
+}
+
+/// A stage of the broker's work and how long it took, by shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// The shard.
+    pub shard: u16,
+    /// The stage's name.
+    pub name: String,
+    /// `(at most this many ns, count)`, rising.
+    pub buckets: Vec<(u64, u64)>,
+}
