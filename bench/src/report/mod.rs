@@ -1,4 +1,14 @@
-//! Reports: their data ([`model`]) and how they are written for people (text, HTML) and programs
-//! (JSON). Nothing here measures anything.
+//! Reports: their data ([`model`]) and how they are written for people ([`text`]) and
+//! programs ([`json`]). Nothing here measures anything.
 
+pub mod json;
 pub mod model;
+#[cfg(test)]
+mod sample;
+mod summary;
+mod table;
+mod tables;
+pub mod text;
+mod units;
+
+pub use summary::{LatencyMedians, SeriesMedians, counted, medians};

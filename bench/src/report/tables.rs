@@ -1,0 +1,412 @@
+//! A report's parts as tables and sentences, the same for text and for HTML.
+
+use super::model::{
+    Bound, Comparison, EchoLimit, Environment, Latency, Limits, ReadLimit, Repetition, Sweep,
+    Target, WorkloadResult, WriteLimit,
+};
+use super::summary::{SeriesMedians, counted};
+use super::table::Kind::{Number, Words};
+use super::table::Table;
+use super::units;
+use crate::record::{Summary, median};
+
+/// The machine and the settings, by name.
+pub(super) fn environment(environment: &Environment) -> Vec<(&'static str, String)> {
+    let mut machine = vec![
+        environment.cpu.clone(),
+        format!("{} CPUs", environment.cpus),
+        units::size(environment.memory_bytes as f64),
+    ];
+    if environment.virtual_machine {
+        machine.push("virtual machine".to_owned());
+    }
+    if !environment.governor.is_empty() {
+        machine.push(format!("governor {}", environment.governor));
+    }
+    let mut versions = vec![format!("millrace-bench {}", environment.bench_version)];
+    if !environment.broker_version.is_empty() {
+        versions.push(format!("broker {}", environment.broker_version));
+    }
+    let mut pinned = Vec::new();
+    if let Some(cpu) = environment.generator_cpu {
+        pinned.push(format!("generator on CPU {cpu}"));
+    }
+    if !environment.broker_cpus.is_empty() {
+        let cpus: Vec<String> = environment
+            .broker_cpus
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        pinned.push(format!("broker on CPU {}", cpus.join(", ")));
+    }
+    let rows = [
+        ("time", environment.time.clone()),
+        ("machine", joined(machine)),
+        ("kernel", environment.kernel.clone()),
+        ("data on", environment.file_system.clone()),
+        ("versions", joined(versions)),
+        ("pinned", joined(pinned)),
+        ("settings", settings(&environment.settings)),
+    ];
+    rows.into_iter()
+        .filter(|(_, text)| !text.is_empty())
+        .collect()
+}
+
+/// Settings on one line.
+pub(super) fn settings(settings: &std::collections::BTreeMap<String, String>) -> String {
+    joined(
+        settings
+            .iter()
+            .map(|(name, value)| format!("{name} = {value}"))
+            .collect(),
+    )
+}
+
+fn joined(parts: Vec<String>) -> String {
+    let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    parts.join(", ")
+}
+
+/// What the machine can do.
+pub(super) fn limits(limits: &Limits) -> Table {
+    let mut table = Table::new([
+        ("limit", Words),
+        ("load", Words),
+        ("p50", Number),
+        ("p99", Number),
+        ("p99.9", Number),
+        ("max", Number),
+        ("rate", Number),
+    ]);
+    let mut row = |name: &str, load: String, latency: Option<&Latency>, rate: Option<String>| {
+        let [p50, p99, p999, max] = latency.map_or([const { String::new() }; 4], |latency| {
+            [latency.p50, latency.p99, latency.p999, latency.max].map(|ns| units::time(ns as f64))
+        });
+        table.row([
+            name.to_owned(),
+            load,
+            p50,
+            p99,
+            p999,
+            max,
+            rate.unwrap_or_default(),
+        ]);
+    };
+    let bytes = |bytes: usize| units::size(bytes as f64);
+    row(
+        "loopback round trip",
+        "1 in flight".to_owned(),
+        Some(&limits.loopback_round_trip),
+        None,
+    );
+    row(
+        "loopback stream",
+        String::new(),
+        None,
+        Some(units::byte_rate(limits.loopback_stream)),
+    );
+    for EchoLimit {
+        connections,
+        in_flight,
+        message_bytes,
+        round_trips,
+        latency,
+    } in &limits.echo
+    {
+        let load = format!(
+            "{connections} connections × {in_flight}, {}",
+            bytes(*message_bytes)
+        );
+        row(
+            "echo on the broker's executor",
+            load,
+            Some(latency),
+            Some(units::value(*round_trips, "/s")),
+        );
+    }
+    for WriteLimit {
+        bytes: size,
+        depth,
+        latency,
+        throughput,
+    } in &limits.durable_writes
+    {
+        let load = format!("{} × {depth}", bytes(*size));
+        row(
+            "durable write",
+            load,
+            Some(latency),
+            Some(units::byte_rate(*throughput)),
+        );
+    }
+    for ReadLimit {
+        bytes: size,
+        depth,
+        throughput,
+    } in &limits.direct_reads
+    {
+        let load = format!("{} × {depth}", bytes(*size));
+        row(
+            "direct read",
+            load,
+            None,
+            Some(units::byte_rate(*throughput)),
+        );
+    }
+    for (name, rate) in [
+        ("memory copy, one core", limits.memory_copy),
+        ("CRC-32C, one core", limits.crc32c),
+        ("CRC-32, one core", limits.crc32),
+    ] {
+        row(name, String::new(), None, Some(units::byte_rate(rate)));
+    }
+    table
+}
+
+/// A workload's series: medians, and below each how far the repetitions lie from them.
+pub(super) fn workload(series: &[SeriesMedians]) -> Table {
+    let mut table = Table::new([
+        ("series", Words),
+        ("p50", Number),
+        ("p90", Number),
+        ("p99", Number),
+        ("p99.9", Number),
+        ("p99.99", Number),
+        ("max", Number),
+        ("records/s", Number),
+        ("bytes/s", Number),
+    ]);
+    for series in series {
+        let latency = series.latency.all();
+        let rates = [series.record_rate, series.byte_rate];
+        let time = |figure: Option<Summary>| {
+            figure.map_or(units::NONE.to_owned(), |it| units::time(it.median))
+        };
+        let [p50, p90, p99, p999, p9999, max] = latency.map(time);
+        let (records, bytes) = (
+            units::count(rates[0].median),
+            units::byte_rate(rates[1].median),
+        );
+        table.row([
+            series.name.clone(),
+            p50,
+            p90,
+            p99,
+            p999,
+            p9999,
+            max,
+            records,
+            bytes,
+        ]);
+        if series.repetitions > 1 {
+            let [p50, p90, p99, p999, p9999, max] =
+                latency.map(|figure| figure.map_or(units::NONE.to_owned(), spread));
+            let [records, bytes] = rates.map(spread);
+            table.row([
+                "  spread".to_owned(),
+                p50,
+                p90,
+                p99,
+                p999,
+                p9999,
+                max,
+                records,
+                bytes,
+            ]);
+        }
+    }
+    table
+}
+
+fn spread(summary: Summary) -> String {
+    units::spread(summary.median, summary.spread())
+}
+
+/// Everything about a workload that is said in sentences: how often it ran, what was asked for and
+/// what failed, how busy the generator and the broker were.
+pub(super) fn workload_lines(workload: &WorkloadResult, series: &[SeriesMedians]) -> Vec<String> {
+    let counted = counted(workload);
+    let mut lines = vec![repetitions_line(workload, &counted)];
+    for series in series {
+        if let Some(wanted) = series.wanted_rate {
+            lines.push(format!(
+                "{}: {} asked for, {} answered",
+                series.name,
+                units::value(wanted, "operations/s"),
+                units::value(series.operation_rate.median, "operations/s"),
+            ));
+        }
+        for (text, count) in &series.errors {
+            lines.push(format!("{}: failed {count} times: {text}", series.name));
+        }
+    }
+    lines.extend(generator_line(&counted));
+    lines.extend(broker_line(&counted));
+    lines
+}
+
+fn repetitions_line(workload: &WorkloadResult, counted: &[&Repetition]) -> String {
+    let seconds: Vec<f64> = counted
+        .iter()
+        .map(|repetition| repetition.seconds)
+        .collect();
+    let Some(seconds) = median(&seconds) else {
+        return "nothing was measured".to_owned();
+    };
+    let noun = if counted.len() == 1 {
+        "repetition"
+    } else {
+        "repetitions"
+    };
+    let mut line = format!("{} {noun} of {}", counted.len(), units::time(seconds * 1e9));
+    let left_out = workload.repetitions.len() - counted.len();
+    if left_out > 0 {
+        line.push_str(&format!("; {left_out} cut short and left out"));
+    } else if counted.iter().any(|repetition| !repetition.complete) {
+        line.push_str(", cut short");
+    }
+    line
+}
+
+fn generator_line(counted: &[&Repetition]) -> Option<String> {
+    let of = |figure: fn(&Repetition) -> f64| {
+        let values: Vec<f64> = counted
+            .iter()
+            .map(|repetition| figure(repetition))
+            .collect();
+        Summary::of(&values)
+    };
+    let busy = of(|repetition| repetition.generator.busy)?;
+    let lateness = of(|repetition| repetition.generator.lateness.p99 as f64)?;
+    Some(format!(
+        "generator: busy {} of the time (at most {}), lateness p99 {} (at most {})",
+        units::share(busy.median),
+        units::share(busy.largest),
+        units::time(lateness.median),
+        units::time(lateness.largest),
+    ))
+}
+
+fn broker_line(counted: &[&Repetition]) -> Option<String> {
+    let shares: Vec<f64> = counted
+        .iter()
+        .filter(|repetition| repetition.seconds > 0.0)
+        .filter_map(|repetition| Some(repetition.broker_cpu_seconds? / repetition.seconds))
+        .collect();
+    Some(format!(
+        "broker: {} of a CPU",
+        units::share(median(&shares)?)
+    ))
+}
+
+/// Figures beside what bounds them.
+pub(super) fn bounds(bounds: &[Bound]) -> Table {
+    let mut table = Table::new([
+        ("figure", Words),
+        ("value", Number),
+        ("spread", Number),
+        ("limit", Number),
+        ("ratio", Number),
+        ("target", Number),
+        ("met", Words),
+        ("what the limit is", Words),
+    ]);
+    for bound in bounds {
+        let met = bound.target.map(|target| {
+            if target.met_by(bound.ratio) {
+                "yes"
+            } else {
+                "NO"
+            }
+        });
+        table.row([
+            bound.figure.clone(),
+            units::value(bound.value, &bound.unit),
+            units::spread(bound.value, bound.spread),
+            units::value(bound.limit_value, &bound.unit),
+            units::ratio(bound.ratio),
+            bound.target.map_or(units::NONE.to_owned(), target),
+            met.unwrap_or(units::NONE).to_owned(),
+            bound.limit.clone(),
+        ]);
+    }
+    table
+}
+
+fn target(target: Target) -> String {
+    match target {
+        Target::AtMost(most) => format!("≤ {}", units::round(most)),
+        Target::AtLeast(least) => format!("≥ {}", units::round(least)),
+    }
+}
+
+/// The steps of a sweep.
+pub(super) fn sweep(sweep: &Sweep) -> Table {
+    let mut table = Table::new([
+        ("asked for/s", Number),
+        ("answered/s", Number),
+        ("bytes/s", Number),
+        ("p50", Number),
+        ("p99", Number),
+        ("p99.9", Number),
+        ("max", Number),
+        ("bound kept", Words),
+    ]);
+    for step in &sweep.steps {
+        let Latency {
+            p50,
+            p99,
+            p999,
+            max,
+            ..
+        } = step.latency;
+        let [p50, p99, p999, max] = [p50, p99, p999, max].map(|ns| units::time(ns as f64));
+        table.row([
+            units::count(step.wanted_rate),
+            units::count(step.rate),
+            units::byte_rate(step.byte_rate),
+            p50,
+            p99,
+            p999,
+            max,
+            if step.kept { "yes" } else { "NO" }.to_owned(),
+        ]);
+    }
+    table
+}
+
+/// How a sweep ended.
+pub(super) fn sweep_line(sweep: &Sweep) -> String {
+    let best = match sweep.best_rate {
+        Some(rate) => format!("kept up to {}", units::value(rate, "operations/s")),
+        None => "kept at no rate that was tried".to_owned(),
+    };
+    format!("{}: {best}", sweep.bound)
+}
+
+/// Two targets' figures.
+pub(super) fn comparison(comparison: &Comparison) -> Table {
+    let mut table = Table::new([
+        ("figure", Words),
+        ("A", Number),
+        ("B", Number),
+        ("ratio B/A", Number),
+        ("spread", Number),
+        ("pairs", Number),
+    ]);
+    for figure in &comparison.figures {
+        let value = |values: &[f64]| {
+            median(values).map_or(units::NONE.to_owned(), |it| units::value(it, &figure.unit))
+        };
+        table.row([
+            figure.figure.clone(),
+            value(&figure.a),
+            value(&figure.b),
+            format!("{:.3}", figure.ratio),
+            format!("{:.3} to {:.3}", figure.spread.0, figure.spread.1),
+            figure.a.len().min(figure.b.len()).to_string(),
+        ]);
+    }
+    table
+}
