@@ -1,3 +1,7 @@
 //! `millrace-bench`: see the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    millrace_bench::cli::main()
+}

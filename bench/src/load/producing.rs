@@ -44,6 +44,8 @@ pub struct ProducePlan {
     pub carries_time: bool,
     /// What is random begins here.
     pub seed: u64,
+    /// The load ends when so many requests are answered, before its time.
+    pub most_requests: Option<u64>,
 }
 
 /// Requests that may be due and unsent before a run is given up as overloaded.
@@ -68,6 +70,7 @@ pub(super) struct Producing {
     behind_total: usize,
     schedule: Option<Schedule>,
     next_lane: usize,
+    requests: u64,
 }
 
 impl Producing {
@@ -102,6 +105,7 @@ impl Producing {
             behind_total: 0,
             schedule,
             next_lane: 0,
+            requests: 0,
         }
     }
 
@@ -175,6 +179,7 @@ impl Producing {
 
     fn may_send(&self, lane: &Lane) -> bool {
         lane.is_open()
+            && self.plan.most_requests.is_none_or(|most| self.requests < most)
             && lane.load() < lane.max_in_flight as usize
             && (self.plan.acks != 0 || lane.outgoing.bytes() < MOST_UNSENT_BYTES)
     }
@@ -186,6 +191,7 @@ impl Producing {
         place: usize,
         due_ns: u64,
     ) {
+        self.requests += 1;
         let lane = &mut lanes[self.lanes.start + place];
         let (places, turn) = &mut self.places[place];
         let to = places[*turn];
@@ -258,6 +264,12 @@ impl Producing {
             };
             self.send(lanes, protocol, place, due);
         }
+    }
+
+    /// Whether as many requests as there are to be have been answered.
+    pub(super) fn is_exhausted(&self, lanes: &[Lane]) -> bool {
+        self.plan.most_requests.is_some_and(|most| self.requests >= most)
+            && lanes[self.lanes.clone()].iter().all(|lane| lane.load() == 0)
     }
 
     /// Nothing more is due. What was due and not sent is returned.

@@ -17,6 +17,9 @@ use super::{Admin, Place, ProtocolError, Stage, TopicIndex, TopicSpec};
 /// seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What asks for a partition's end.
+const LATEST: i64 = -1;
+
 /// How long it may take to connect.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -156,6 +159,29 @@ impl Admin for NativeAdmin {
             },
             other => Err(unexpected(&other)),
         }
+    }
+
+    fn ends(&mut self, index: TopicIndex, name: &str) -> Result<Vec<(Place, i64)>, ProtocolError> {
+        let places = self.places(index, name)?;
+        let latest = |place: &Place| ListOffsetsPartition {
+            partition: place.partition,
+            timestamp: LATEST,
+        };
+        let request = ListOffsetsRequest {
+            topics: vec![ListOffsetsTopic {
+                name: name.to_owned(),
+                partitions: places.iter().map(latest).collect(),
+            }],
+        };
+        let Response::ListOffsets(answer) = self.ask(request.into())? else {
+            return Err(ProtocolError::Malformed("no offsets in it".to_owned()));
+        };
+        let results = answer.topics.into_iter().flat_map(|topic| topic.partitions);
+        let ends = places.into_iter().zip(results).map(|(place, result)| {
+            refused(&format!("tell the end of '{name}'"), result.status)?;
+            Ok((place, result.offset))
+        });
+        ends.collect()
     }
 
     fn stages(&mut self) -> Result<Vec<Stage>, ProtocolError> {

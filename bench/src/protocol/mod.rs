@@ -201,6 +201,9 @@ pub trait Admin {
     /// Where a topic's partitions are.
     fn places(&mut self, index: TopicIndex, name: &str) -> Result<Vec<Place>, ProtocolError>;
 
+    /// Where the next record of each partition of a topic will be.
+    fn ends(&mut self, index: TopicIndex, name: &str) -> Result<Vec<(Place, i64)>, ProtocolError>;
+
     /// The broker's stages, each with its histogram since the start; empty where a broker has none.
     fn stages(&mut self) -> Result<Vec<Stage>, ProtocolError>;
 

@@ -19,6 +19,8 @@ const OTHER_ERRORS: &str = "other errors";
 pub struct Recorder {
     name: String,
     times: Histogram<u64>,
+    /// How many of these ended after the measuring.
+    late: u64,
     timeline: Timeline,
     records: u64,
     bytes: u64,
@@ -33,6 +35,7 @@ impl Recorder {
         Recorder {
             name: name.to_owned(),
             times: histogram(),
+            late: 0,
             timeline: Timeline::new(planned),
             records: 0,
             bytes: 0,
@@ -47,6 +50,13 @@ impl Recorder {
         self.timeline.record(at, latency_ns, bytes);
         self.records += records;
         self.bytes += bytes;
+    }
+
+    /// Times one operation that was due while it was measured and that ended, if at all, after it:
+    /// its time belongs to the distribution, but it is no part of the throughput.
+    pub fn record_late(&mut self, latency_ns: u64) {
+        self.times.saturating_record(latency_ns.min(LONGEST_NS));
+        self.late += 1;
     }
 
     /// Counts one operation that failed. Only the first few different texts are kept; the rest are
@@ -67,7 +77,7 @@ impl Recorder {
     /// How many operations were answered well so far.
     #[must_use]
     pub fn operations(&self) -> u64 {
-        self.times.len()
+        self.times.len() - self.late
     }
 
     /// The times recorded so far, to be added up with those of others.
@@ -80,8 +90,8 @@ impl Recorder {
     #[must_use]
     pub fn finish(self, wanted_rate: Option<f64>) -> SeriesResult {
         SeriesResult {
+            operations: self.operations(),
             name: self.name,
-            operations: self.times.len(),
             records: self.records,
             bytes: self.bytes,
             errors: self.errors,

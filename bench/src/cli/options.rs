@@ -1,0 +1,422 @@
+//! Flags that several commands share, and what becomes of them.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
+use millrace_wire::batch::Compression;
+
+use super::Failure;
+use crate::broker::BrokerSettings;
+use crate::cpu::{CpuPlan, RequestedCpus, allowed_cpus};
+use crate::load::{Arrivals, Pace, RecordSize};
+use crate::protocol::ProtocolName;
+use crate::run::{RunSettings, Target};
+use crate::workload::{Workload, named, names};
+
+/// Which broker, and on which CPUs.
+#[derive(Args, Clone, Debug)]
+pub struct TargetOptions {
+    /// A broker that runs already.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "broker")]
+    pub bootstrap: Option<String>,
+    /// A millrace program to start for the run, with one shard; without this and without
+    /// --bootstrap, the one beside this program.
+    #[arg(long, value_name = "PROGRAM")]
+    pub broker: Option<PathBuf>,
+    /// Where a broker that is started keeps its data, and what `limits` measures.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub directory: PathBuf,
+    /// Configuration of a broker that is started; may be given many times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub set: Vec<(String, String)>,
+    /// CPU of a broker that is started [default: the first allowed].
+    #[arg(long, value_name = "CPU")]
+    pub broker_cpu: Option<usize>,
+    /// CPU of the load generator [default: another core than the broker's].
+    #[arg(long, value_name = "CPU")]
+    pub cpu: Option<usize>,
+    /// Let the generator sleep while nothing is due, instead of asking again and again: gentler to a
+    /// machine without a CPU to spare, and some 50 µs less exact.
+    #[arg(long)]
+    pub no_spin: bool,
+    /// What is spoken to the broker.
+    #[arg(long, value_enum, default_value_t)]
+    pub protocol: ProtocolName,
+}
+
+impl TargetOptions {
+    /// The CPUs.
+    pub fn cpus(&self) -> Result<CpuPlan, Failure> {
+        let requested = RequestedCpus {
+            generator: self.cpu,
+            broker: self.broker_cpu,
+        };
+        Ok(CpuPlan::choose(&allowed_cpus()?, requested)?)
+    }
+
+    /// What is measured.
+    pub fn target(&self) -> Result<Target, Failure> {
+        match &self.bootstrap {
+            Some(address) => Ok(Target::Address(resolve(address)?)),
+            None => self.program(self.broker.clone()),
+        }
+    }
+
+    /// A program as the target; the one beside this program if none is named.
+    pub fn program(&self, program: Option<PathBuf>) -> Result<Target, Failure> {
+        let program = match program {
+            Some(program) => program,
+            None => beside_this_program()?,
+        };
+        Ok(Target::Program(BrokerSettings {
+            program,
+            directory: self.directory.clone(),
+            cpu: self.cpus()?.broker,
+            set: self.set.clone(),
+        }))
+    }
+
+    /// What was named for a comparison: an address or a program.
+    pub fn named_target(&self, name: &str) -> Result<Target, Failure> {
+        if std::path::Path::new(name).is_file() {
+            return self.program(Some(name.into()));
+        }
+        match name.contains(':') {
+            true => Ok(Target::Address(resolve(name)?)),
+            false => Err(Failure::Usage(format!(
+                "'{name}' is neither a program nor HOST:PORT; name a millrace program or a broker's address"
+            ))),
+        }
+    }
+
+    /// How it is measured.
+    pub fn settings(&self) -> Result<RunSettings, Failure> {
+        Ok(RunSettings {
+            protocol: self.protocol,
+            generator_cpu: Some(self.cpus()?.generator),
+            spin: !self.no_spin,
+            stages: false,
+        })
+    }
+}
+
+fn resolve(address: &str) -> Result<SocketAddr, Failure> {
+    let found = address.to_socket_addrs().map(|mut found| found.next());
+    match found {
+        Ok(Some(found)) => Ok(found),
+        Ok(None) => Err(Failure::Usage(format!("'{address}' has no address"))),
+        Err(error) => Err(Failure::Usage(format!(
+            "'{address}' is no broker's address: {error}; it looks like localhost:9092"
+        ))),
+    }
+}
+
+fn beside_this_program() -> Result<PathBuf, Failure> {
+    let here = std::env::current_exe().ok();
+    let beside = here.as_deref().and_then(std::path::Path::parent);
+    let program = beside.map(|directory| directory.join("millrace"));
+    program.filter(|program| program.is_file()).ok_or_else(|| {
+        Failure::Usage(
+            "there is no millrace program beside this one; name one with --broker, or a running broker with --bootstrap"
+                .to_owned(),
+        )
+    })
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("it looks like KEY=VALUE, such as cache.bytes=64MiB".to_owned()),
+    }
+}
+
+/// A workload's name and what is to be different about it.
+#[derive(Args, Clone, Debug)]
+pub struct WorkloadOptions {
+    /// Seconds to measure.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub duration: Option<Duration>,
+    /// Seconds of load before that, of which nothing is recorded.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub warm_up: Option<Duration>,
+    /// Produce requests a second, over all connections (an open loop).
+    #[arg(long, value_name = "PER_SECOND", conflicts_with = "in_flight")]
+    pub rate: Option<f64>,
+    /// How requests of an open loop are spaced.
+    #[arg(long, value_enum)]
+    pub arrivals: Option<Arrivals>,
+    /// Requests that each producer keeps under way (a closed loop).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub in_flight: Option<u32>,
+    /// Connections that produce.
+    #[arg(long, value_name = "N")]
+    pub producers: Option<usize>,
+    /// Acknowledgements: 0, 1 or all.
+    #[arg(long, value_name = "ACKS", value_parser = acks)]
+    pub acks: Option<i8>,
+    /// Topics.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub topics: Option<u32>,
+    /// Partitions of each topic.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub partitions: Option<u32>,
+    /// Bytes of a record's value: 1KiB, 100..2000 (any length between), ~1KiB (exponential).
+    #[arg(long, value_name = "SIZE", value_parser = record_size)]
+    pub record_bytes: Option<RecordSize>,
+    /// Records in a request.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub records_per_request: Option<u32>,
+    /// Different keys; 0 for none.
+    #[arg(long, value_name = "N")]
+    pub keys: Option<u64>,
+    /// The producers' compression: none, lz4 or zstd.
+    #[arg(long, value_name = "CODEC", value_parser = compression)]
+    pub compression: Option<Compression>,
+    /// Share of random bytes in a record: 0 compresses to nothing, 1 not at all.
+    #[arg(long, value_name = "SHARE")]
+    pub entropy: Option<f64>,
+    /// Connections of each group of consumers.
+    #[arg(long, value_name = "N")]
+    pub consumers: Option<usize>,
+    /// Groups of consumers, each of which reads everything.
+    #[arg(long, value_name = "N")]
+    pub fan_out: Option<usize>,
+    /// Most bytes of a fetch.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub fetch_bytes: Option<u64>,
+    /// Bytes stored before a run that reads a backlog.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub backlog: Option<u64>,
+    /// Configuration of the topics, such as segment.bytes=16777216; may be given many times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub topic_config: Vec<(String, String)>,
+}
+
+impl WorkloadOptions {
+    /// The workload of this name, changed as asked.
+    pub fn workload(&self, name: &str) -> Result<Workload, Failure> {
+        let Some(mut workload) = named(name) else {
+            let all = names().into_iter().map(|(name, _)| name);
+            let near = all.min_by_key(|other| strsim::damerau_levenshtein(other, name));
+            let near = near.unwrap_or_default();
+            return Err(Failure::Usage(format!(
+                "there is no workload '{name}'; did you mean '{near}'? `millrace-bench list` shows all"
+            )));
+        };
+        set(&mut workload.duration, self.duration);
+        set(&mut workload.warm_up, self.warm_up);
+        set(&mut workload.topics, self.topics);
+        set(&mut workload.partitions, self.partitions);
+        set(&mut workload.shape.record_size, self.record_bytes);
+        set(&mut workload.shape.records, self.records_per_request);
+        set(&mut workload.shape.keys, self.keys);
+        set(&mut workload.shape.compression, self.compression);
+        set(&mut workload.shape.entropy, self.entropy);
+        workload
+            .topic_configs
+            .extend(self.topic_config.iter().cloned());
+        self.change_producers(&mut workload)?;
+        self.change_readers(&mut workload)?;
+        check(&workload)?;
+        Ok(workload)
+    }
+
+    fn change_producers(&self, workload: &mut Workload) -> Result<(), Failure> {
+        let asked = self.rate.is_some()
+            || self.in_flight.is_some()
+            || self.producers.is_some()
+            || self.acks.is_some()
+            || self.arrivals.is_some();
+        let Some(producers) = &mut workload.producers else {
+            return if asked { Err(not_for(workload, "producers")) } else { Ok(()) };
+        };
+        set(&mut producers.connections, self.producers);
+        set(&mut producers.acks, self.acks);
+        if let Some(rate) = self.rate {
+            let arrivals = Arrivals::default();
+            producers.pace = Pace::Open { rate, arrivals };
+        }
+        if let Some(in_flight) = self.in_flight {
+            producers.pace = Pace::Closed { in_flight };
+        }
+        match (&mut producers.pace, self.arrivals) {
+            (Pace::Open { arrivals, .. }, Some(wanted)) => *arrivals = wanted,
+            (Pace::Closed { .. }, Some(_)) => return Err(not_for(workload, "a rate")),
+            (_, None) => {}
+        }
+        Ok(())
+    }
+
+    fn change_readers(&self, workload: &mut Workload) -> Result<(), Failure> {
+        let fetch_bytes = self.fetch_bytes.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+        if self.backlog.is_some() && workload.backlog.is_none() {
+            return Err(not_for(workload, "a backlog"));
+        }
+        if (self.consumers.is_some() || self.fan_out.is_some() || fetch_bytes.is_some())
+            && workload.consumers.is_none()
+            && workload.backlog.is_none()
+        {
+            return Err(not_for(workload, "consumers"));
+        }
+        if let Some(consumers) = &mut workload.consumers {
+            set(&mut consumers.connections, self.consumers);
+            set(&mut consumers.fan_out, self.fan_out);
+            set(&mut consumers.fetch_bytes, fetch_bytes);
+        }
+        if let Some(backlog) = &mut workload.backlog {
+            set(&mut backlog.bytes, self.backlog);
+            set(&mut backlog.fetch_bytes, fetch_bytes);
+            if workload.consumers.is_none() {
+                set(&mut backlog.connections, self.consumers);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn set<T>(value: &mut T, wanted: Option<T>) {
+    if let Some(wanted) = wanted {
+        *value = wanted;
+    }
+}
+
+fn not_for(workload: &Workload, what: &str) -> Failure {
+    Failure::Usage(format!(
+        "the workload '{}' has no {what}; `millrace-bench list` shows which have",
+        workload.name
+    ))
+}
+
+/// What can only be told when everything is known.
+fn check(workload: &Workload) -> Result<(), Failure> {
+    const MOST_REQUEST_BYTES: usize = 64 << 20;
+    let refused = |what: &str| Err(Failure::Usage(what.to_owned()));
+    if !(0.0..=1.0).contains(&workload.shape.entropy) {
+        return refused("--entropy is a share from 0 to 1");
+    }
+    if workload.request_bytes() > MOST_REQUEST_BYTES {
+        return refused("a request of more than 64 MiB is not sent; lower --record-bytes or --records-per-request");
+    }
+    if workload.duration.is_zero() {
+        return refused("--duration is more than nothing");
+    }
+    if let Some(producers) = &workload.producers {
+        if let Pace::Open { rate, .. } = producers.pace
+            && !(rate > 0.0 && rate <= 1e8)
+        {
+            return refused("--rate is more than 0 and at most 100,000,000 a second");
+        }
+        if producers.connections == 0 {
+            return refused("--producers is at least 1");
+        }
+    }
+    let readers = workload.consumers.iter().map(|c| c.connections * c.fan_out);
+    let readers = readers.chain(workload.backlog.iter().map(|b| b.connections));
+    if readers.into_iter().any(|count| count == 0) {
+        return refused("--consumers and --fan-out are at least 1");
+    }
+    Ok(())
+}
+
+/// How a report comes out.
+#[derive(Args, Clone, Debug)]
+pub struct OutputOptions {
+    /// A report for people or for programs.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: OutputFormat,
+    /// Write one self-contained HTML page with plots, too.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// A report's form.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "it is a number of seconds, such as 10 or 0.5".to_owned())?;
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| *duration <= Duration::from_secs(86_400))
+        .ok_or_else(|| "it is from 0 to 86400 seconds".to_owned())
+}
+
+fn acks(text: &str) -> Result<i8, String> {
+    match text {
+        "0" => Ok(0),
+        "1" => Ok(1),
+        "all" | "-1" => Ok(-1),
+        _ => Err("it is 0, 1 or all".to_owned()),
+    }
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    text.parse::<ByteSize>()
+        .map(|size| size.as_u64())
+        .map_err(|_| "it is a size, such as 4096, 64KiB or 1GiB".to_owned())
+}
+
+fn record_size(text: &str) -> Result<RecordSize, String> {
+    const MOST: u64 = 32 << 20;
+    let size = |text: &str| {
+        let size = bytes(text)?;
+        match size {
+            1..=MOST => Ok(size as usize),
+            _ => Err("a record has from 1 byte to 32 MiB".to_owned()),
+        }
+    };
+    if let Some(mean) = text.strip_prefix('~') {
+        return Ok(RecordSize::Exponential(size(mean)?));
+    }
+    match text.split_once("..") {
+        None => Ok(RecordSize::Fixed(size(text)?)),
+        Some((least, most)) => match (size(least)?, size(most)?) {
+            (least, most) if least <= most => Ok(RecordSize::Uniform(least, most)),
+            _ => Err("the smaller size comes first".to_owned()),
+        },
+    }
+}
+
+fn compression(text: &str) -> Result<Compression, String> {
+    match text.parse::<Compression>() {
+        Ok(codec @ (Compression::None | Compression::Lz4 | Compression::Zstd)) => Ok(codec),
+        _ => Err("it is none, lz4 or zstd".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_of_records_are_read() {
+        assert_eq!(record_size("1KiB"), Ok(RecordSize::Fixed(1024)));
+        assert_eq!(record_size("100..2KiB"), Ok(RecordSize::Uniform(100, 2048)));
+        assert_eq!(record_size("~500"), Ok(RecordSize::Exponential(500)));
+        for wrong in ["", "0", "x", "5..", "9..3", "1TiB", "~"] {
+            assert!(record_size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn other_words_are_read_or_refused() {
+        assert_eq!(acks("all"), Ok(-1));
+        assert!(acks("2").is_err());
+        assert_eq!(compression("lz4"), Ok(Compression::Lz4));
+        assert!(compression("snappy").is_err(), "it is only read");
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert!(seconds("-1").is_err() && seconds("nan").is_err() && seconds("1e9").is_err());
+        assert!(key_value("a=b").is_ok() && key_value("=b").is_err() && key_value("a").is_err());
+    }
+}

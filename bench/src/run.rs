@@ -1,0 +1,510 @@
+//! Putting a workload on a broker: topics, a backlog if there is to be one, the load on its own
+//! thread, and what is sampled beside it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::broker::{Broker, BrokerError, BrokerSettings};
+use crate::cpu::{CpuError, pin_current_thread};
+use crate::load::{
+    self, AtEnd, BatchShape, Control, FetchPlan, Load, LoadError, LoadResult, Pace, Phase,
+    ProducePlan, Timed,
+};
+use crate::progress::Progress;
+use crate::protocol::{Admin, Place, ProtocolError, ProtocolName, Stage, TopicSpec};
+use crate::report::model::{Repetition, WorkloadResult};
+use crate::workload::Workload;
+
+/// What is measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A broker that runs already.
+    Address(SocketAddr),
+    /// A program that is started for the run.
+    Program(BrokerSettings),
+}
+
+/// How it is measured.
+#[derive(Clone, Debug)]
+pub struct RunSettings {
+    /// What is spoken.
+    pub protocol: ProtocolName,
+    /// The CPU of the generator's thread; none: wherever the scheduler puts it.
+    pub generator_cpu: Option<usize>,
+    /// Whether the generator asks again and again instead of sleeping.
+    pub spin: bool,
+    /// Whether the broker's stages are read before and after.
+    pub stages: bool,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The broker.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The protocol.
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+    /// The load.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The CPUs.
+    #[error(transparent)]
+    Cpu(#[from] CpuError),
+    /// A load that needs a broker of our own.
+    #[error(
+        "the workload '{0}' reads what the broker has only on its disk, so the broker must be stopped \
+         and started in between: let this program start it (--broker PROGRAM instead of --bootstrap)"
+    )]
+    NeedsOwnBroker(String),
+    /// The generator was what was measured.
+    #[error("{0}; nothing is reported (--force reports it all the same)")]
+    Bottleneck(String),
+}
+
+/// A broker to run against, for as long as this lives.
+pub struct Session {
+    target: Target,
+    broker: Option<Broker>,
+    address: SocketAddr,
+}
+
+impl Session {
+    /// Starts the broker, if that is to be done.
+    pub fn open(target: &Target) -> Result<Session, RunError> {
+        let (broker, address) = match target {
+            Target::Address(address) => (None, *address),
+            Target::Program(settings) => {
+                let broker = Broker::start(settings)?;
+                let address = broker.address();
+                (Some(broker), address)
+            }
+        };
+        Ok(Session {
+            target: target.clone(),
+            broker,
+            address,
+        })
+    }
+
+    /// What is measured.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The broker, if it is ours.
+    #[must_use]
+    pub fn broker(&self) -> Option<&Broker> {
+        self.broker.as_ref()
+    }
+
+    /// A connection for what is not load.
+    pub fn admin(&self, settings: &RunSettings) -> Result<Box<dyn Admin>, RunError> {
+        Ok(settings.protocol.admin(self.address)?)
+    }
+
+    fn restart(&mut self, workload: &Workload) -> Result<(), RunError> {
+        let Some(broker) = &mut self.broker else {
+            return Err(RunError::NeedsOwnBroker(workload.name.clone()));
+        };
+        broker.restart()?;
+        self.address = broker.address();
+        Ok(())
+    }
+
+    fn cpu_seconds(&self) -> Option<f64> {
+        self.broker.as_ref().and_then(Broker::cpu_seconds)
+    }
+}
+
+/// One run and what came with it.
+pub struct Outcome {
+    /// What is reported.
+    pub repetition: Repetition,
+    /// Whether the broker was hopelessly behind the schedule.
+    pub overloaded: bool,
+    /// The broker's stages while it was measured, if they were asked for.
+    pub stages: Vec<Stage>,
+}
+
+/// Runs a workload so many times on one broker.
+pub fn measure(
+    session: &mut Session,
+    workload: &Workload,
+    repetitions: usize,
+    settings: &RunSettings,
+    progress: &mut dyn Progress,
+) -> Result<WorkloadResult, RunError> {
+    let mut result = WorkloadResult {
+        name: workload.name.clone(),
+        description: workload.description.clone(),
+        settings: workload.settings(),
+        ..WorkloadResult::default()
+    };
+    for number in 1..=repetitions {
+        progress.begin(&format!("{} {number}/{repetitions}", workload.name));
+        let outcome = run_once(session, workload, settings, progress)?;
+        result.repetitions.push(outcome.repetition);
+        if progress.stopped() {
+            break;
+        }
+    }
+    progress.finished();
+    Ok(result)
+}
+
+/// Runs a workload once, on topics of its own that are removed afterwards.
+pub fn run_once(
+    session: &mut Session,
+    workload: &Workload,
+    settings: &RunSettings,
+    progress: &mut dyn Progress,
+) -> Result<Outcome, RunError> {
+    let topics = topic_names(workload);
+    let mut admin = session.admin(settings)?;
+    for name in &topics {
+        let configs = workload.topic_configs.clone().into_iter().collect();
+        admin.create_topic(&TopicSpec {
+            name: name.clone(),
+            partitions: workload.partitions,
+            configs,
+        })?;
+    }
+    drop(admin);
+    let outcome = run_on(session, workload, &topics, settings, progress);
+    // The broker may be what failed; the first error is the one that tells.
+    if let Ok(mut admin) = session.admin(settings) {
+        for name in &topics {
+            let _ = admin.delete_topic(name);
+        }
+    }
+    outcome
+}
+
+fn topic_names(workload: &Workload) -> Vec<String> {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    let run = RUNS.fetch_add(1, Ordering::Relaxed);
+    let process = std::process::id();
+    (0..workload.topics)
+        .map(|topic| format!("bench-{process}-{run}-{topic}"))
+        .collect()
+}
+
+fn run_on(
+    session: &mut Session,
+    workload: &Workload,
+    topics: &[String],
+    settings: &RunSettings,
+    progress: &mut dyn Progress,
+) -> Result<Outcome, RunError> {
+    let places = places(&mut *session.admin(settings)?, topics)?;
+    if let Some(backlog) = &workload.backlog {
+        let fill = filling(session, workload, backlog.bytes, topics, &places, settings);
+        watch(session, &fill, settings, progress)?;
+        if backlog.cold {
+            session.restart(workload)?;
+        }
+    }
+    let ends = ends(&mut *session.admin(settings)?, topics)?;
+    let load = Load {
+        address: session.address,
+        protocol: settings.protocol,
+        topics: topics.to_vec(),
+        producing: producing(workload),
+        fetching: fetching(workload, &places, &ends),
+        places,
+        warm_up: workload.warm_up,
+        duration: workload.duration,
+        drain: Duration::from_secs(10),
+        spin: settings.spin,
+    };
+    watch(session, &load, settings, progress)
+}
+
+fn places(admin: &mut dyn Admin, topics: &[String]) -> Result<Vec<Place>, ProtocolError> {
+    let mut all = Vec::new();
+    for (index, name) in (0..).zip(topics) {
+        all.extend(admin.places(index, name)?);
+    }
+    Ok(all)
+}
+
+fn ends(admin: &mut dyn Admin, topics: &[String]) -> Result<Vec<(Place, i64)>, ProtocolError> {
+    let mut all = Vec::new();
+    for (index, name) in (0..).zip(topics) {
+        all.extend(admin.ends(index, name)?);
+    }
+    Ok(all)
+}
+
+fn producing(workload: &Workload) -> Option<ProducePlan> {
+    let producers = workload.producers.as_ref()?;
+    Some(ProducePlan {
+        name: "produce".to_owned(),
+        connections: producers.connections,
+        pace: producers.pace,
+        acks: producers.acks,
+        shape: workload.shape.clone(),
+        carries_time: workload.consumers.is_some(),
+        seed: 1,
+        most_requests: None,
+    })
+}
+
+fn fetching(workload: &Workload, places: &[Place], ends: &[(Place, i64)]) -> Vec<FetchPlan> {
+    let mut plans = Vec::new();
+    if let Some(consumers) = &workload.consumers {
+        for group in 0..consumers.fan_out {
+            let name = match consumers.fan_out {
+                1 => "end to end".to_owned(),
+                _ => format!("end to end, group {group}"),
+            };
+            plans.push(FetchPlan {
+                name,
+                connections: consumers.connections,
+                starts: ends.to_vec(),
+                at_end: AtEnd::Wait,
+                timed: Timed::Records,
+                max_wait: Duration::from_millis(500),
+                min_bytes: 1,
+                max_bytes: consumers.fetch_bytes,
+            });
+        }
+    }
+    if let Some(backlog) = &workload.backlog {
+        plans.push(FetchPlan {
+            name: "fetch".to_owned(),
+            connections: backlog.connections,
+            starts: places.iter().map(|place| (*place, 0)).collect(),
+            at_end: AtEnd::Wrap,
+            timed: Timed::Fetches,
+            max_wait: Duration::from_millis(500),
+            min_bytes: 1,
+            max_bytes: backlog.fetch_bytes,
+        });
+    }
+    plans
+}
+
+/// About how many bytes of records each request has that stores a backlog.
+const FILLING_REQUEST_BYTES: usize = 512 << 10;
+
+/// How long storing a backlog may take.
+const FILLING_PATIENCE: Duration = Duration::from_secs(600);
+
+fn filling(
+    session: &Session,
+    workload: &Workload,
+    bytes: u64,
+    topics: &[String],
+    places: &[Place],
+    settings: &RunSettings,
+) -> Load {
+    let record_bytes = workload.shape.record_size.mean().max(1);
+    let records = (FILLING_REQUEST_BYTES / record_bytes).clamp(1, 100_000) as u32;
+    let request_bytes = u64::from(records) * record_bytes as u64;
+    Load {
+        address: session.address,
+        protocol: settings.protocol,
+        topics: topics.to_vec(),
+        places: places.to_vec(),
+        producing: Some(ProducePlan {
+            name: "filling".to_owned(),
+            connections: 4,
+            pace: Pace::Closed { in_flight: 2 },
+            acks: -1,
+            shape: BatchShape {
+                records,
+                ..workload.shape.clone()
+            },
+            carries_time: false,
+            seed: 2,
+            most_requests: Some(bytes.div_ceil(request_bytes)),
+        }),
+        fetching: Vec::new(),
+        warm_up: Duration::ZERO,
+        duration: FILLING_PATIENCE,
+        drain: Duration::from_secs(10),
+        spin: settings.spin,
+    }
+}
+
+/// What is read at the edges of the measuring.
+#[derive(Default)]
+struct Samples {
+    cpu_seconds: [Option<f64>; 2],
+    stages: [Vec<Stage>; 2],
+}
+
+impl Samples {
+    fn take(
+        &mut self,
+        edge: usize,
+        session: &Session,
+        admin: &mut Option<Box<dyn Admin>>,
+    ) -> Result<(), RunError> {
+        self.cpu_seconds[edge] = session.cpu_seconds();
+        if let Some(admin) = admin {
+            self.stages[edge] = admin.stages()?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts a load on, on a thread of its own, and watches it.
+fn watch(
+    session: &Session,
+    load: &Load,
+    settings: &RunSettings,
+    progress: &mut dyn Progress,
+) -> Result<Outcome, RunError> {
+    let mut admin = match settings.stages {
+        true => Some(session.admin(settings)?),
+        false => None,
+    };
+    let control = Arc::new(Control::default());
+    let worker = {
+        let (load, control, cpu) = (load.clone(), Arc::clone(&control), settings.generator_cpu);
+        thread::Builder::new()
+            .name("generator".to_owned())
+            .spawn(move || {
+                if let Some(cpu) = cpu {
+                    pin_current_thread(cpu)?;
+                }
+                Ok::<LoadResult, RunError>(load::run(&load, &control)?)
+            })
+            .map_err(LoadError::Ring)?
+    };
+    let mut samples = Samples::default();
+    let (mut seen, began) = (Phase::Connecting, Instant::now());
+    let whole = (load.warm_up + load.duration).as_secs_f64();
+    while !worker.is_finished() {
+        thread::sleep(Duration::from_millis(5));
+        let phase = control.phase();
+        if phase > seen {
+            if seen < Phase::Measuring && phase >= Phase::Measuring {
+                samples.take(0, session, &mut admin)?;
+            }
+            if seen < Phase::Draining && phase >= Phase::Draining {
+                samples.take(1, session, &mut admin)?;
+            }
+            seen = phase;
+        }
+        progress.tick(began.elapsed().as_secs_f64() / whole);
+        if progress.stopped() {
+            control.stop();
+        }
+    }
+    let result = worker.join().expect("the generator does not panic")?;
+    let [before, after] = &samples.stages;
+    Ok(Outcome {
+        stages: between(before, after),
+        overloaded: result.overloaded,
+        repetition: Repetition {
+            seconds: result.seconds,
+            series: result.series,
+            generator: result.generator,
+            broker_cpu_seconds: match samples.cpu_seconds {
+                [Some(before), Some(after)] => Some(after - before),
+                _ => None,
+            },
+            complete: result.complete,
+        },
+    })
+}
+
+/// What was measured between two readings of histograms that only grow.
+fn between(before: &[Stage], after: &[Stage]) -> Vec<Stage> {
+    let count_before = |stage: &Stage, up_to: u64| {
+        let same = |other: &&Stage| (other.shard, &other.name) == (stage.shard, &stage.name);
+        let buckets = before.iter().find(same).map(|other| &other.buckets[..]);
+        let bucket = buckets.unwrap_or_default().iter().find(|b| b.0 == up_to);
+        bucket.map_or(0, |bucket| bucket.1)
+    };
+    after
+        .iter()
+        .map(|stage| Stage {
+            buckets: stage
+                .buckets
+                .iter()
+                .map(|(up_to, count)| (*up_to, count.saturating_sub(count_before(stage, *up_to))))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+            ..stage.clone()
+        })
+        .collect()
+}
+
+/// Share of the time above which a generator in a closed loop may be what is measured.
+const MOST_BUSY: f64 = 0.9;
+
+/// Why a run's figures are the generator's and not the broker's, if that is so: it sent late, or
+/// in a closed loop had next to no time left.
+#[must_use]
+pub fn bottleneck(repetition: &Repetition) -> Option<String> {
+    let open = repetition
+        .series
+        .iter()
+        .find(|series| series.wanted_rate.is_some());
+    let generator = &repetition.generator;
+    if let Some(series) = open {
+        let late = generator.lateness.p99;
+        // Half of a typical latency is far too much; a few microseconds are not.
+        if late > (series.latency.p50 / 2).max(20_000) {
+            let late_us = late / 1_000;
+            return Some(format!(
+                "the generator itself was late by {late_us} µs (p99): its CPU is too slow or not its own for this rate"
+            ));
+        }
+        return None;
+    }
+    (generator.busy > MOST_BUSY).then(|| {
+        format!(
+            "the generator was busy {:.0} % of the time: what was measured is the generator",
+            generator.busy * 100.0
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stage(buckets: &[(u64, u64)]) -> Stage {
+        Stage {
+            shard: 0,
+            name: "send".to_owned(),
+            buckets: buckets.to_vec(),
+        }
+    }
+
+    #[test]
+    fn only_what_came_in_between_counts() {
+        let before = [stage(&[(10, 5), (20, 1)])];
+        let after = [stage(&[(10, 5), (20, 4), (30, 2)])];
+        assert_eq!(between(&before, &after), [stage(&[(20, 3), (30, 2)])]);
+        assert_eq!(between(&[], &before), before);
+    }
+
+    #[test]
+    fn a_generator_that_was_measured_itself_is_told() {
+        let mut repetition = Repetition::default();
+        assert_eq!(bottleneck(&repetition), None);
+        repetition.generator.busy = 0.95;
+        assert!(bottleneck(&repetition).is_some_and(|why| why.contains("95 %")));
+        let mut series = crate::report::model::SeriesResult {
+            wanted_rate: Some(1_000.0),
+            ..Default::default()
+        };
+        series.latency.p50 = 100_000;
+        repetition.series.push(series);
+        assert_eq!(bottleneck(&repetition), None, "an open loop may be busy");
+        repetition.generator.lateness.p99 = 60_000;
+        assert!(bottleneck(&repetition).is_some_and(|why| why.contains("60 µs")));
+    }
+}
