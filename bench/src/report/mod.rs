@@ -1,8 +1,10 @@
-//! Reports: their data ([`model`]) and how they are written for people ([`text`]) and
+//! Reports: their data ([`model`]) and how they are written for people ([`text`], [`html`]) and
 //! programs ([`json`]). Nothing here measures anything.
 
+pub mod html;
 pub mod json;
 pub mod model;
+mod plot;
 #[cfg(test)]
 mod sample;
 mod summary;
