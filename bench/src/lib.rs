@@ -9,6 +9,7 @@
 pub mod broker;
 pub mod cli;
 pub mod cpu;
+pub mod environment;
 pub mod limits;
 pub mod load;
 pub mod progress;
