@@ -78,7 +78,7 @@ pub struct Latency {
 /// What this machine can do, measured by `millrace-bench limits`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
-    /// One small message there and back over loopback TCP, both ends on this program's ring.
+    /// 1 KiB there and 64 bytes back over loopback TCP, both ends asking the kernel over and over.
     pub loopback_round_trip: Latency,
     /// Bytes a second through one loopback connection.
     pub loopback_stream: f64,
