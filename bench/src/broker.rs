@@ -43,7 +43,9 @@ pub enum BrokerError {
         error: std::io::Error,
     },
     /// Its directory could not be made.
-    #[error("a data directory in {directory} could not be made: {error}; choose another with --directory")]
+    #[error(
+        "a data directory in {directory} could not be made: {error}; choose another with --directory"
+    )]
     Directory {
         /// Where.
         directory: PathBuf,
@@ -76,7 +78,11 @@ impl Broker {
     pub fn start(settings: &BrokerSettings) -> Result<Broker, BrokerError> {
         let directory = &settings.directory;
         let data = std::fs::create_dir_all(directory)
-            .and_then(|()| tempfile::Builder::new().prefix("bench-").tempdir_in(directory))
+            .and_then(|()| {
+                tempfile::Builder::new()
+                    .prefix("bench-")
+                    .tempdir_in(directory)
+            })
             .map_err(|error| BrokerError::Directory {
                 directory: directory.clone(),
                 error,
@@ -106,7 +112,9 @@ impl Broker {
     #[must_use]
     pub fn resident_bytes(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?;
         let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
         Some(kib * 1024)
     }

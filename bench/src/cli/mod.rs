@@ -1,5 +1,6 @@
 //! The command line: what was typed, and which part of the library does it.
 
+mod measure;
 mod options;
 mod run;
 
@@ -36,8 +37,12 @@ struct Cli {
 enum Command {
     /// Show the ready-made workloads.
     List,
-    Run(run::RunArguments),
+    Run(Box<run::RunArguments>),
+    Sweep(Box<measure::SweepArguments>),
+    Compare(Box<measure::CompareArguments>),
+    Explain(Box<measure::ExplainArguments>),
     Limits(run::LimitsArguments),
+    Figures(Box<measure::FiguresArguments>),
 }
 
 /// Why a command failed, and with which exit code.
@@ -91,7 +96,11 @@ pub fn main() -> ExitCode {
             Ok(())
         }
         Command::Run(arguments) => run::run(&arguments),
+        Command::Sweep(arguments) => measure::sweep(&arguments),
+        Command::Compare(arguments) => measure::compare(&arguments),
+        Command::Explain(arguments) => measure::explain(&arguments),
         Command::Limits(arguments) => run::limits(&arguments),
+        Command::Figures(arguments) => measure::figures(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -231,7 +231,11 @@ impl WorkloadOptions {
             || self.acks.is_some()
             || self.arrivals.is_some();
         let Some(producers) = &mut workload.producers else {
-            return if asked { Err(not_for(workload, "producers")) } else { Ok(()) };
+            return if asked {
+                Err(not_for(workload, "producers"))
+            } else {
+                Ok(())
+            };
         };
         set(&mut producers.connections, self.producers);
         set(&mut producers.acks, self.acks);
@@ -251,7 +255,9 @@ impl WorkloadOptions {
     }
 
     fn change_readers(&self, workload: &mut Workload) -> Result<(), Failure> {
-        let fetch_bytes = self.fetch_bytes.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+        let fetch_bytes = self
+            .fetch_bytes
+            .map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
         if self.backlog.is_some() && workload.backlog.is_none() {
             return Err(not_for(workload, "a backlog"));
         }
@@ -298,7 +304,9 @@ fn check(workload: &Workload) -> Result<(), Failure> {
         return refused("--entropy is a share from 0 to 1");
     }
     if workload.request_bytes() > MOST_REQUEST_BYTES {
-        return refused("a request of more than 64 MiB is not sent; lower --record-bytes or --records-per-request");
+        return refused(
+            "a request of more than 64 MiB is not sent; lower --record-bytes or --records-per-request",
+        );
     }
     if workload.duration.is_zero() {
         return refused("--duration is more than nothing");

@@ -69,7 +69,13 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         .settings
         .insert("target".to_owned(), target_name(&target));
     let repetitions = usize::from(arguments.repetitions);
-    let result = measure(&mut session, &workload, repetitions, &settings, &mut progress)?;
+    let result = measure(
+        &mut session,
+        &workload,
+        repetitions,
+        &settings,
+        &mut progress,
+    )?;
     for repetition in &result.repetitions {
         match bottleneck(repetition) {
             Some(why) if !arguments.force => return Err(RunError::Bottleneck(why).into()),
@@ -92,7 +98,7 @@ pub(super) fn limits(arguments: &LimitsArguments) -> Result<(), Failure> {
     write_report(&report, &arguments.output)
 }
 
-fn measure_limits(
+pub(super) fn measure_limits(
     target: &TargetOptions,
     progress: &mut crate::progress::Terminal,
 ) -> Result<crate::report::model::Limits, Failure> {

@@ -73,8 +73,6 @@ pub(super) struct BatchSource {
     shape: BatchShape,
     prepared: Vec<Batch>,
     next: usize,
-    /// Random bytes to cut values from.
-    noise: Vec<u8>,
     random: Random,
     carries_time: bool,
 }
@@ -82,18 +80,11 @@ pub(super) struct BatchSource {
 impl BatchSource {
     /// A source of batches of one shape. Those that carry a time are made when asked for.
     pub(super) fn new(shape: BatchShape, carries_time: bool, seed: u64) -> BatchSource {
-        let mut random = Random::new(seed);
-        let most = match shape.record_size {
-            RecordSize::Fixed(bytes) | RecordSize::Uniform(_, bytes) => bytes,
-            RecordSize::Exponential(mean) => mean * 10,
-        };
-        let noise = (0..(most + 4096) / 8 + 1).flat_map(|_| random.next_u64().to_le_bytes());
         let mut source = BatchSource {
-            noise: noise.collect(),
             shape,
             prepared: Vec::new(),
             next: 0,
-            random,
+            random: Random::new(seed),
             carries_time,
         };
         if !carries_time {
@@ -137,8 +128,11 @@ impl BatchSource {
     fn value(&mut self, due_ns: u64) -> Vec<u8> {
         let len = self.shape.record_size.draw(&mut self.random);
         let noisy = (len as f64 * self.shape.entropy.clamp(0.0, 1.0)) as usize;
-        let start = (self.random.next_u64() % 4096) as usize;
-        let mut value = self.noise[start..start + noisy].to_vec();
+        let mut value = Vec::with_capacity(len.max(8) + 8);
+        while value.len() < noisy {
+            value.extend_from_slice(&self.random.next_u64().to_le_bytes());
+        }
+        value.truncate(noisy);
         value.resize(len, b'x');
         if self.carries_time {
             value.resize(len.max(8), b'x');

@@ -148,9 +148,8 @@ impl Buffers {
         self.tail = self.tail.wrapping_add(1);
         // SAFETY: the tail lies in the first entry's reserved field, is aligned to two bytes, and is
         // written by this thread alone while the kernel reads it.
-        let tail = unsafe {
-            AtomicU16::from_ptr(BufRingEntry::tail(entries.cast_const()).cast_mut())
-        };
+        let tail =
+            unsafe { AtomicU16::from_ptr(BufRingEntry::tail(entries.cast_const()).cast_mut()) };
         tail.store(self.tail, Ordering::Release);
     }
 }

@@ -255,11 +255,7 @@ impl Intake {
         Ok(())
     }
 
-    fn batches(
-        &mut self,
-        bytes: &[u8],
-        batch: &mut dyn FnMut(&[u8]),
-    ) -> Result<(), ProtocolError> {
+    fn batches(&mut self, bytes: &[u8], batch: &mut dyn FnMut(&[u8])) -> Result<(), ProtocolError> {
         let State::Batches { answer, at, .. } = &mut self.state else {
             return Ok(());
         };

@@ -248,7 +248,9 @@ impl<'a> Engine<'a> {
             }
             now_ns = after_ns;
         }
-        let cpu_seconds = thread_cpu().saturating_sub(cpu.max(cpu_before)).as_secs_f64();
+        let cpu_seconds = thread_cpu()
+            .saturating_sub(cpu.max(cpu_before))
+            .as_secs_f64();
         let complete = now_ns >= self.window.end_ns;
         // A run that was cut short is measured up to here.
         self.window.end_ns = self.window.end_ns.min(now_ns).max(self.window.start_ns + 1);
@@ -380,12 +382,7 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    fn answered(
-        &mut self,
-        token: Token,
-        arrived: &Arrived,
-        now_ns: u64,
-    ) -> Result<(), LoadError> {
+    fn answered(&mut self, token: Token, arrived: &Arrived, now_ns: u64) -> Result<(), LoadError> {
         let correlation = arrived.answer.correlation;
         let Some(pending) = self.lanes[token].under_way.remove(correlation) else {
             let text = format!("an answer to a request {correlation} that was not made");
@@ -462,7 +459,9 @@ impl<'a> Engine<'a> {
         let dues = unanswered.map(|pending| pending.due_ns).chain(never_sent);
         for due_ns in dues.filter(|due_ns| self.window.contains(*due_ns)) {
             producing.recorder.record_late(now_ns - due_ns);
-            producing.recorder.error("not answered by the end of the run");
+            producing
+                .recorder
+                .error("not answered by the end of the run");
         }
         Ok(())
     }
@@ -470,7 +469,9 @@ impl<'a> Engine<'a> {
     fn finish(self, load: &Load) -> Vec<SeriesResult> {
         let produced = self.producing.map(|producing| {
             let plan = load.producing.as_ref();
-            producing.recorder.finish(plan.and_then(Producing::wanted_rate))
+            producing
+                .recorder
+                .finish(plan.and_then(Producing::wanted_rate))
         });
         let fetched = self.fetching.into_iter().map(|f| f.recorder.finish(None));
         produced.into_iter().chain(fetched).collect()

@@ -59,7 +59,11 @@ impl Load {
     /// all together should stay in a cache.
     fn receive_buffers(&self) -> (u16, u32) {
         let large = self.fetching.iter().any(|plan| plan.max_bytes >= 64 << 10);
-        if large { (64, 64 << 10) } else { (1024, 4 << 10) }
+        if large {
+            (64, 64 << 10)
+        } else {
+            (1024, 4 << 10)
+        }
     }
 }
 
@@ -82,7 +86,9 @@ pub struct LoadResult {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The generator's own ring failed.
-    #[error("the generator's io_uring failed: {0}; it needs Linux 6.1 or newer and io_uring allowed")]
+    #[error(
+        "the generator's io_uring failed: {0}; it needs Linux 6.1 or newer and io_uring allowed"
+    )]
     Ring(std::io::Error),
     /// A connection was lost in the middle.
     #[error("a connection was lost: {0}; the broker's log may say why")]

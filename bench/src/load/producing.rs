@@ -179,18 +179,15 @@ impl Producing {
 
     fn may_send(&self, lane: &Lane) -> bool {
         lane.is_open()
-            && self.plan.most_requests.is_none_or(|most| self.requests < most)
+            && self
+                .plan
+                .most_requests
+                .is_none_or(|most| self.requests < most)
             && lane.load() < lane.max_in_flight as usize
             && (self.plan.acks != 0 || lane.outgoing.bytes() < MOST_UNSENT_BYTES)
     }
 
-    fn send(
-        &mut self,
-        lanes: &mut [Lane],
-        protocol: &mut dyn Protocol,
-        place: usize,
-        due_ns: u64,
-    ) {
+    fn send(&mut self, lanes: &mut [Lane], protocol: &mut dyn Protocol, place: usize, due_ns: u64) {
         self.requests += 1;
         let lane = &mut lanes[self.lanes.start + place];
         let (places, turn) = &mut self.places[place];
@@ -268,8 +265,12 @@ impl Producing {
 
     /// Whether as many requests as there are to be have been answered.
     pub(super) fn is_exhausted(&self, lanes: &[Lane]) -> bool {
-        self.plan.most_requests.is_some_and(|most| self.requests >= most)
-            && lanes[self.lanes.clone()].iter().all(|lane| lane.load() == 0)
+        self.plan
+            .most_requests
+            .is_some_and(|most| self.requests >= most)
+            && lanes[self.lanes.clone()]
+                .iter()
+                .all(|lane| lane.load() == 0)
     }
 
     /// Nothing more is due. What was due and not sent is returned.

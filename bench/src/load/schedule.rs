@@ -109,11 +109,17 @@ mod tests {
         let dues: Vec<u64> = (0..10_000)
             .filter_map(|_| schedule.take(u64::MAX))
             .collect();
-        let gaps: Vec<f64> = dues.windows(2).map(|two| (two[1] - two[0]) as f64).collect();
+        let gaps: Vec<f64> = dues
+            .windows(2)
+            .map(|two| (two[1] - two[0]) as f64)
+            .collect();
         let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
         let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
         let ratio = variance.sqrt() / mean;
-        assert!((0.9..=1.1).contains(&ratio), "an exponential's deviation is its mean: {ratio}");
+        assert!(
+            (0.9..=1.1).contains(&ratio),
+            "an exponential's deviation is its mean: {ratio}"
+        );
     }
 
     #[test]

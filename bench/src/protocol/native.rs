@@ -9,7 +9,9 @@ use millrace_wire::native::messages::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, HandshakeRequest, ProducePartition,
     ProduceRequest, ProduceResponse, ProduceTopic,
 };
-use millrace_wire::native::{PROTOCOL_VERSION, Request, Response, decode_response_head, encode_request};
+use millrace_wire::native::{
+    PROTOCOL_VERSION, Request, Response, decode_response_head, encode_request,
+};
 
 use super::{Answer, Extent, Fetch, Fetched, Greeting, Outcome, Place, Produce, Protocol};
 use super::{ProtocolError, TopicIndex};

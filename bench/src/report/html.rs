@@ -174,6 +174,9 @@ impl Page {
             self.table(&tables::workload(&series));
         }
         self.list(&tables::workload_lines(workload, &series));
+        if !workload.stages.is_empty() {
+            self.table(&tables::stages(&workload.stages));
+        }
         if !workload.bounds.is_empty() {
             self.table(&tables::bounds(&workload.bounds));
         }

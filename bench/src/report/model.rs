@@ -146,8 +146,22 @@ pub struct WorkloadResult {
     pub settings: BTreeMap<String, String>,
     /// Each repetition.
     pub repetitions: Vec<Repetition>,
+    /// Where the broker's time went, if it was asked.
+    #[serde(default)]
+    pub stages: Vec<StageResult>,
     /// Its figures beside what bounds them.
     pub bounds: Vec<Bound>,
+}
+
+/// One stage of the broker's work while a workload was measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageResult {
+    /// The shard.
+    pub shard: u16,
+    /// The stage's name.
+    pub stage: String,
+    /// How long it took.
+    pub latency: Latency,
 }
 
 /// One measured run of a workload, warm-up left out.

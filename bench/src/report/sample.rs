@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::model::{
     Bound, ComparedFigure, Comparison, EchoLimit, Environment, GeneratorUse, Latency, Limits,
-    ReadLimit, Repetition, Report, SeriesResult, Sweep, SweepStep, Target, WorkloadResult,
-    WriteLimit,
+    ReadLimit, Repetition, Report, SeriesResult, StageResult, Sweep, SweepStep, Target,
+    WorkloadResult, WriteLimit,
 };
 use crate::record::{Recorder, compare_pairs};
 
@@ -169,6 +169,11 @@ fn workload() -> WorkloadResult {
             repetition(120_000),
             repetition(110_000),
         ],
+        stages: vec![StageResult {
+            shard: 0,
+            stage: "journal_write".to_owned(),
+            latency: latency(90_000),
+        }],
         bounds: vec![
             bound("produce p50", 110_000.0, Some(Target::AtMost(1.5))),
             bound("produce p99", 400_000.0, Some(Target::AtMost(3.0))),

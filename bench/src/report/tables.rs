@@ -1,8 +1,8 @@
 //! A report's parts as tables and sentences, the same for text and for HTML.
 
 use super::model::{
-    Bound, Comparison, EchoLimit, Environment, Latency, Limits, ReadLimit, Repetition, Sweep,
-    Target, WorkloadResult, WriteLimit,
+    Bound, Comparison, EchoLimit, Environment, Latency, Limits, ReadLimit, Repetition, StageResult,
+    Sweep, Target, WorkloadResult, WriteLimit,
 };
 use super::summary::{SeriesMedians, counted};
 use super::table::Kind::{Number, Words};
@@ -215,6 +215,46 @@ pub(super) fn workload(series: &[SeriesMedians]) -> Table {
                 bytes,
             ]);
         }
+    }
+    table
+}
+
+/// Where the broker's time went.
+pub(super) fn stages(stages: &[StageResult]) -> Table {
+    let mut table = Table::new([
+        ("shard", Number),
+        ("stage", Words),
+        ("count", Number),
+        ("p50", Number),
+        ("p90", Number),
+        ("p99", Number),
+        ("p99.9", Number),
+        ("max", Number),
+    ]);
+    for StageResult {
+        shard,
+        stage,
+        latency,
+    } in stages
+    {
+        let figures = [
+            latency.p50,
+            latency.p90,
+            latency.p99,
+            latency.p999,
+            latency.max,
+        ];
+        let [p50, p90, p99, p999, max] = figures.map(|ns| units::time(ns as f64));
+        table.row([
+            shard.to_string(),
+            stage.clone(),
+            units::count(latency.count as f64),
+            p50,
+            p90,
+            p99,
+            p999,
+            max,
+        ]);
     }
     table
 }

@@ -90,6 +90,11 @@ impl Page {
         for line in tables::workload_lines(workload, &series) {
             self.paragraph(&line);
         }
+        if !workload.stages.is_empty() {
+            self.text.push('\n');
+            self.text
+                .push_str(&tables::stages(&workload.stages).to_text());
+        }
         if !workload.bounds.is_empty() {
             self.text.push('\n');
             self.text

@@ -114,7 +114,10 @@ fn own() -> Vec<Workload> {
                 cold: false,
             }),
             partitions: 2,
-            ..base("tail-fetch", "fetches of 1 MiB of what is in the broker's memory")
+            ..base(
+                "tail-fetch",
+                "fetches of 1 MiB of what is in the broker's memory",
+            )
         },
         Workload {
             backlog: Some(Backlog {
@@ -124,7 +127,10 @@ fn own() -> Vec<Workload> {
                 cold: true,
             }),
             partitions: 2,
-            ..base("catch-up", "fetches of 1 MiB of what is on the broker's disk alone")
+            ..base(
+                "catch-up",
+                "fetches of 1 MiB of what is on the broker's disk alone",
+            )
         },
         Workload {
             producers: open(8, 10_000.0),
@@ -174,7 +180,10 @@ mod tests {
     fn every_workload_does_something() {
         for (name, _) in names() {
             let workload = named(&name).unwrap();
-            assert!(workload.producers.is_some() || workload.backlog.is_some(), "{name}");
+            assert!(
+                workload.producers.is_some() || workload.backlog.is_some(),
+                "{name}"
+            );
         }
     }
 }

@@ -73,7 +73,11 @@ const fn all_standard() -> [Standard; 12] {
         four("1-topic-10000-partitions-1kb-4p-4c-200k", 10_000, 200_000.0),
         Standard {
             backlog_gib: 2,
-            ..four("1-topic-100-partitions-1kb-4p-4c-200k-backlog", 100, 200_000.0)
+            ..four(
+                "1-topic-100-partitions-1kb-4p-4c-200k-backlog",
+                100,
+                200_000.0,
+            )
         },
     ]
 }

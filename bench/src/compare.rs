@@ -1,0 +1,75 @@
+//! Two targets under the same load, taking turns, so that what the machine does meanwhile happens
+//! to both. Each turn has a broker of its own if the target is a program.
+
+use crate::progress::Progress;
+use crate::record::compare_pairs;
+use crate::report::model::{Comparison, Repetition, SeriesResult};
+use crate::run::{RunError, RunSettings, Session, Target, bottleneck, run_once};
+use crate::workload::Workload;
+
+/// A figure of a series: its name, its unit, and how it is read.
+type Figure = (&'static str, &'static str, fn(&SeriesResult, f64) -> f64);
+
+const FIGURES: [Figure; 4] = [
+    ("p50", "ns", |series, _| series.latency.p50 as f64),
+    ("p99", "ns", |series, _| series.latency.p99 as f64),
+    ("p99.9", "ns", |series, _| series.latency.p999 as f64),
+    ("rate", "operations/s", |series, seconds| {
+        series.operations as f64 / seconds
+    }),
+];
+
+/// Runs `pairs` pairs; who goes first alternates.
+pub fn compare(
+    targets: [(&str, &Target); 2],
+    workload: &Workload,
+    pairs: usize,
+    settings: &RunSettings,
+    progress: &mut dyn Progress,
+) -> Result<(Comparison, Vec<String>), RunError> {
+    let mut runs: Vec<[Repetition; 2]> = Vec::new();
+    let mut notes = Vec::new();
+    for pair in 0..pairs {
+        let order = if pair % 2 == 0 { [0, 1] } else { [1, 0] };
+        let mut both = [Repetition::default(), Repetition::default()];
+        for side in order {
+            let (name, target) = targets[side];
+            progress.begin(&format!("{} {}/{pairs}: {name}", workload.name, pair + 1));
+            let mut session = Session::open(target)?;
+            both[side] = run_once(&mut session, workload, settings, progress)?.repetition;
+            if let Some(why) = bottleneck(&both[side]) {
+                return Err(RunError::Bottleneck(why));
+            }
+        }
+        if progress.stopped() {
+            notes.push(format!("stopped after {} of {pairs} pairs", runs.len()));
+            break;
+        }
+        runs.push(both);
+    }
+    progress.finished();
+    let mut comparison = Comparison {
+        workload: workload.name.clone(),
+        a: targets[0].0.to_owned(),
+        b: targets[1].0.to_owned(),
+        figures: Vec::new(),
+    };
+    for series in series_names(&runs) {
+        for (name, unit, read) in FIGURES {
+            let value = |run: &Repetition| {
+                let series = run.series.iter().find(|s| s.name == series);
+                series.map_or(f64::NAN, |series| read(series, run.seconds))
+            };
+            let values: Vec<(f64, f64)> = runs.iter().map(|[a, b]| (value(a), value(b))).collect();
+            let figure = compare_pairs(&format!("{series} {name}"), unit, &values);
+            comparison.figures.extend(figure);
+        }
+    }
+    Ok((comparison, notes))
+}
+
+fn series_names(runs: &[[Repetition; 2]]) -> Vec<String> {
+    let first = runs.first().map(|[a, _]| &a.series[..]);
+    let series = first.unwrap_or_default().iter();
+    series.map(|series| series.name.clone()).collect()
+}

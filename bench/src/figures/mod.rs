@@ -1,0 +1,226 @@
+//! The figures that Millrace sets itself: a table of workloads, each beside the limit of the
+//! machine that bounds it, measured in the same run. What each row asks for is in [`rows`]; this
+//! module has what they share.
+
+mod rows;
+
+use std::collections::BTreeMap;
+
+use crate::broker::BrokerSettings;
+use crate::load::Pace;
+use crate::progress::Progress;
+use crate::record::Summary;
+use crate::report::medians;
+use crate::report::model::{
+    Bound, Limits, Repetition, Report, SeriesResult, Target as Aim, WorkloadResult,
+};
+use crate::run::{RunError, RunSettings, Session, Target, bottleneck, run_once};
+use crate::workload::Workload;
+
+pub use rows::ROWS;
+
+/// Measures the rows of these names, all if there are none, into a report that has its limits.
+pub fn measure(
+    only: &[String],
+    broker: &BrokerSettings,
+    repetitions: usize,
+    settings: &RunSettings,
+    report: &mut Report,
+    progress: &mut dyn Progress,
+) -> Result<(), RunError> {
+    let mut figures = Figures {
+        broker,
+        repetitions,
+        settings,
+        limits: report.limits.clone().unwrap_or_default(),
+        results: Vec::new(),
+        notes: Vec::new(),
+        progress,
+        half_rate: None,
+    };
+    for row in ROWS {
+        let wanted = only.is_empty() || only.iter().any(|name| name == row.name);
+        if wanted && !figures.progress.stopped() {
+            (row.measure)(&mut figures)?;
+        }
+    }
+    figures.progress.finished();
+    if figures.progress.stopped() {
+        let note = "stopped before all rows were measured".to_owned();
+        figures.notes.push(note);
+    }
+    report.workloads.append(&mut figures.results);
+    report.notes.append(&mut figures.notes);
+    Ok(())
+}
+
+/// A table being measured.
+pub struct Figures<'a> {
+    broker: &'a BrokerSettings,
+    repetitions: usize,
+    settings: &'a RunSettings,
+    limits: Limits,
+    results: Vec<WorkloadResult>,
+    notes: Vec<String>,
+    progress: &'a mut dyn Progress,
+    /// Half of the small records a second that were reached.
+    half_rate: Option<f64>,
+}
+
+/// A row of the table.
+pub struct Row {
+    /// Its name.
+    pub name: &'static str,
+    /// What it measures.
+    pub about: &'static str,
+    measure: fn(&mut Figures<'_>) -> Result<(), RunError>,
+}
+
+impl Figures<'_> {
+    /// A broker for one row, with more configuration than the others have.
+    fn session(&self, set: &[(&str, &str)]) -> Result<Session, RunError> {
+        let mut broker = self.broker.clone();
+        let more = set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        broker.set.extend(more);
+        Session::open(&Target::Program(broker))
+    }
+
+    /// Runs a workload as often as it is to be run.
+    fn run(
+        &mut self,
+        session: &mut Session,
+        workload: &Workload,
+    ) -> Result<WorkloadResult, RunError> {
+        let mut result = begin(workload);
+        for number in 1..=self.repetitions {
+            self.repeat(session, workload, number, &mut result)?;
+            if self.progress.stopped() {
+                break;
+            }
+        }
+        Ok(result)
+    }
+
+    /// Runs two workloads in turns, so that what the machine does meanwhile happens to both.
+    fn run_in_turns(
+        &mut self,
+        session: &mut Session,
+        workloads: [&Workload; 2],
+    ) -> Result<[WorkloadResult; 2], RunError> {
+        let mut results = workloads.map(begin);
+        for number in 1..=self.repetitions {
+            for (workload, result) in workloads.iter().zip(&mut results) {
+                self.repeat(session, workload, number, result)?;
+            }
+            if self.progress.stopped() {
+                break;
+            }
+        }
+        Ok(results)
+    }
+
+    fn repeat(
+        &mut self,
+        session: &mut Session,
+        workload: &Workload,
+        number: usize,
+        result: &mut WorkloadResult,
+    ) -> Result<(), RunError> {
+        let what = format!("{} {number}/{}", workload.name, self.repetitions);
+        self.progress.begin(&what);
+        let outcome = run_once(session, workload, self.settings, self.progress)?;
+        if let Some(why) = bottleneck(&outcome.repetition) {
+            self.notes.push(format!("{}: {why}", workload.name));
+        }
+        if outcome.overloaded {
+            let note = format!(
+                "{}: the broker could not keep up with the rate",
+                workload.name
+            );
+            self.notes.push(note);
+        }
+        result.repetitions.push(outcome.repetition);
+        Ok(())
+    }
+
+    fn finish(&mut self, mut result: WorkloadResult, bounds: Vec<Option<Bound>>) {
+        result.bounds = bounds.into_iter().flatten().collect();
+        self.results.push(result);
+    }
+}
+
+fn begin(workload: &Workload) -> WorkloadResult {
+    WorkloadResult {
+        name: workload.name.clone(),
+        description: workload.description.clone(),
+        settings: workload.settings(),
+        ..WorkloadResult::default()
+    }
+}
+
+/// A figure of one repetition's series.
+type Read = fn(&SeriesResult, f64) -> f64;
+
+const P50: Read = |series, _| series.latency.p50 as f64;
+const P99: Read = |series, _| series.latency.p99 as f64;
+const P999: Read = |series, _| series.latency.p999 as f64;
+const RECORD_RATE: Read = |series, seconds| series.records as f64 / seconds;
+const BYTE_RATE: Read = |series, seconds| series.bytes as f64 / seconds;
+
+/// A series' figure over the repetitions.
+fn summary(result: &WorkloadResult, series: &str, read: Read) -> Option<Summary> {
+    let value = |run: &Repetition| {
+        let found = run.series.iter().find(|found| found.name == series)?;
+        Some(read(found, run.seconds))
+    };
+    let values: Vec<f64> = result.repetitions.iter().filter_map(value).collect();
+    Summary::of(&values)
+}
+
+/// A figure beside its limit; none if either was not measured.
+fn bound(
+    figure: &str,
+    unit: &str,
+    value: Option<Summary>,
+    limit: &str,
+    limit_value: f64,
+    aim: Option<Aim>,
+) -> Option<Bound> {
+    let value = value.filter(|_| limit_value > 0.0)?;
+    Some(Bound {
+        figure: figure.to_owned(),
+        value: value.median,
+        spread: value.spread(),
+        unit: unit.to_owned(),
+        limit: limit.to_owned(),
+        limit_value,
+        ratio: value.median / limit_value,
+        target: aim,
+    })
+}
+
+/// The same workload with the clock instead of a window.
+fn at_rate(mut workload: Workload, connections: usize, rate: f64) -> Workload {
+    if let Some(producers) = &mut workload.producers {
+        producers.connections = connections;
+        producers.pace = Pace::Open {
+            rate,
+            arrivals: crate::load::Arrivals::Constant,
+        };
+    }
+    workload
+}
+
+fn configs(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let entries = entries.iter();
+    entries
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+/// The median of a series' figure, for what is built on it.
+fn median_of(result: &WorkloadResult, series: &str) -> Option<f64> {
+    let all = medians(result);
+    let found = all.iter().find(|found| found.name == series)?;
+    Some(found.operation_rate.median)
+}
