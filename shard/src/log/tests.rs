@@ -2,6 +2,7 @@
 //! of `power_loss`; here are the rules of a quiet day, and in `races` what meets what.
 
 mod races;
+mod repair;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;

@@ -410,17 +410,16 @@ impl Broker {
             && self.model.borrow().journal_was_flipped
             && created.status() == (PartitionStatus::Damaged { from: Offset::ZERO })
         {
-            // The journal cannot tell whether it lost this one.
-            let accepted = self
-                .patiently("a repair", created.accept_data_loss())
-                .await?;
+            // The journal cannot tell whether it lost this one: a fault kept the shard from being
+            // told that all have been asked for.
             ensure!(
-                accepted.is_ok() || self.model.borrow().faults,
-                "{id}: {accepted:?}"
+                self.model.borrow().faults,
+                "{id} is new, and needs a repair"
             );
-            if accepted.is_err() {
-                return Ok(());
-            }
+            let mut model = self.model.borrow_mut();
+            let known = model.partitions.get_mut(&id);
+            known.expect("it is being made").may_be_damaged = true;
+            return Ok(());
         }
         let mut model = self.model.borrow_mut();
         model.count("creations");
