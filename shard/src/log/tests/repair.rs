@@ -8,24 +8,16 @@ use std::rc::Rc;
 use millrace_wire::batch::BatchHeader;
 use millrace_wire::ids::Offset;
 
-use super::{KEEP_ALL, name, open, partition_id, produce};
+use super::{KEEP_ALL, make, open, produce};
 use crate::env::BLOCK_BYTES;
 use crate::env::Env;
 use crate::env::simulated::{NodeId, SimulatedEnv, Simulation};
 use crate::log::{Partition, PartitionStatus};
-use crate::shard::{SET_ASIDE_DIRECTORY, Shard};
+use crate::shard::SET_ASIDE_DIRECTORY;
 
 const NODE: NodeId = NodeId(0);
 /// Blocks of a journal file that hold something in these tests, and some more.
 const BLOCKS: u64 = 24;
-
-type TestShard = Rc<Shard<SimulatedEnv>>;
-
-async fn ask_for(shard: &TestShard, topic: u128) -> Rc<Partition<SimulatedEnv>> {
-    let (id, name) = (partition_id(topic), name(topic));
-    let asked = shard.create_partition(id, &name, KEEP_ALL).await;
-    asked.expect("it is made or found")
-}
 
 fn places() -> impl Iterator<Item = (u64, Range<u64>)> {
     (0..BLOCKS).flat_map(|block| PARTS.map(|part| (block, part)))
@@ -67,7 +59,7 @@ fn after_a_repair_no_offset_is_given_out_again_and_no_deleted_record_is_back() {
         let simulation = Simulation::new(block);
         simulation.run(|env| async move {
             let shard = open(&env).await;
-            let partition = ask_for(&shard, 1).await;
+            let partition = make(&shard, 1, KEEP_ALL).await;
             for number in 0..4 {
                 produce(&partition, 1_000 + number, 1_500).await;
             }
@@ -83,7 +75,7 @@ fn after_a_repair_no_offset_is_given_out_again_and_no_deleted_record_is_back() {
         simulation.restart(NODE);
         let found = simulation.run(move |env| async move {
             let shard = open(&env).await;
-            let partition = ask_for(&shard, 1).await;
+            let partition = make(&shard, 1, KEEP_ALL).await;
             let was_damaged = partition.status() != PartitionStatus::Serving;
             assert!(
                 partition.watermarks().log_start >= Offset(3) || was_damaged,
@@ -102,7 +94,7 @@ fn after_a_repair_no_offset_is_given_out_again_and_no_deleted_record_is_back() {
             shard.shutdown().await;
             // The same again from the disk.
             let shard = open(&env).await;
-            let partition = ask_for(&shard, 1).await;
+            let partition = make(&shard, 1, KEEP_ALL).await;
             assert_eq!(
                 partition.status(),
                 PartitionStatus::Serving,
@@ -127,7 +119,7 @@ fn new_partitions_need_a_repair_only_until_all_old_ones_have_been_asked_for() {
         let simulation = Simulation::new(100 + block);
         simulation.run(|env| async move {
             let shard = open(&env).await;
-            let partition = ask_for(&shard, 1).await;
+            let partition = make(&shard, 1, KEEP_ALL).await;
             for number in 0..2 {
                 produce(&partition, 1_000 + number, 1_500).await;
             }
@@ -146,13 +138,19 @@ fn new_partitions_need_a_repair_only_until_all_old_ones_have_been_asked_for() {
             let unsure = shard.partitions_may_be_missing();
             let known = !shard.hosted().is_empty();
             assert!(known || unsure, "it is forgotten without a word");
-            let old = ask_for(&shard, 1).await.status();
+            let old = make(&shard, 1, KEEP_ALL).await.status();
             assert!(known || old != PartitionStatus::Serving);
             if unsure {
-                assert_ne!(ask_for(&shard, 2).await.status(), PartitionStatus::Serving);
+                assert_ne!(
+                    make(&shard, 2, KEEP_ALL).await.status(),
+                    PartitionStatus::Serving
+                );
             }
             shard.all_asked_for().await.unwrap();
-            assert_eq!(ask_for(&shard, 3).await.status(), PartitionStatus::Serving);
+            assert_eq!(
+                make(&shard, 3, KEEP_ALL).await.status(),
+                PartitionStatus::Serving
+            );
             shard.shutdown().await;
             let shard = open(&env).await;
             assert!(!shard.partitions_may_be_missing());
