@@ -508,7 +508,8 @@ fn decode<'a>(head: &EntryHead, body: &'a [u8]) -> Option<Entry<'a>> {
     let sized = |len: usize| (body.len() == len).then_some(());
     Some(match head.kind {
         Kind::Append => Entry::Append {
-            partition,
+            // Whoever takes it over counts on the offset after it.
+            partition: is_place(head).then_some(partition)?,
             index: head.index,
             term: head.term,
             base_offset: head.offset,
@@ -541,6 +542,12 @@ fn decode<'a>(head: &EntryHead, body: &'a [u8]) -> Option<Entry<'a>> {
         },
         Kind::Seal => return None,
     })
+}
+
+/// Whether a batch's offsets are such as there can be.
+fn is_place(head: &EntryHead) -> bool {
+    let next = head.offset.0.checked_add(i64::from(head.record_count));
+    head.offset.0 >= 0 && next.is_some()
 }
 
 fn lost(head: &EntryHead) -> LostEntry {

@@ -464,10 +464,12 @@ impl<E: Env> Partition<E> {
         Ok(end)
     }
 
-    /// Bytes stored: segments, and what is not in one yet.
+    /// Bytes stored: segments, and what is not in one yet. Of a damaged partition only the latter:
+    /// its files are not touched, not even to tidy up, before somebody has decided what to do.
     pub async fn size_bytes(&self) -> Result<u64, StorageError> {
         let unwritten = self.pinned.get();
-        let Some(place) = self.place.get() else {
+        let is_damaged = matches!(self.status(), PartitionStatus::Damaged { .. });
+        let Some(place) = self.place.get().filter(|_| !is_damaged) else {
             return Ok(unwritten);
         };
         let summaries = place
