@@ -173,6 +173,7 @@ async fn read_all(
             .await?;
         let mut model = broker.model.borrow_mut();
         let faults = model.faults;
+        let start_may_be_lost = model.journal_flips > 1;
         model.count("reads after a start");
         let Some(known) = model.partitions.get_mut(&id) else {
             return Ok(());
@@ -187,7 +188,9 @@ async fn read_all(
                     known.check_read(from, &read.batches, read.watermarks.visible, after_damage)?;
                 after_damage = false;
             }
-            Err(StorageError::Corrupt { next_readable, .. }) if known.segments_flipped => {
+            Err(StorageError::Corrupt { next_readable, .. })
+                if known.segments_flipped || start_may_be_lost =>
+            {
                 model.count("corruption told");
                 let Some(next) = next_readable else {
                     return Ok(());

@@ -232,6 +232,7 @@ impl Broker {
         let mut model = self.model.borrow_mut();
         model.count("reads");
         let faults = model.faults;
+        let start_may_be_lost = model.journal_flips > 1;
         let Some(known) = model.partitions.get_mut(&id) else {
             return Ok(());
         };
@@ -252,7 +253,7 @@ impl Broker {
                     .map_err(|what| format!("{id}: {what}"))?;
                 Ok(())
             }
-            Err(StorageError::Corrupt { .. }) if known.segments_flipped => {
+            Err(StorageError::Corrupt { .. }) if known.segments_flipped || start_may_be_lost => {
                 model.count("corruption told");
                 Ok(())
             }
@@ -302,7 +303,7 @@ impl Broker {
             return Ok(());
         };
         // Where something cannot be read, the answer is the best of the rest.
-        if known.segments_flipped || model.faults {
+        if known.segments_flipped || model.faults || model.journal_flips > 1 {
             return Ok(());
         }
         let found = match found {

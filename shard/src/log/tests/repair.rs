@@ -12,6 +12,7 @@ use super::{KEEP_ALL, make, open, produce};
 use crate::env::BLOCK_BYTES;
 use crate::env::Env;
 use crate::env::simulated::{NodeId, SimulatedEnv, Simulation};
+use crate::error::StorageError;
 use crate::log::{Partition, PartitionStatus};
 use crate::shard::SET_ASIDE_DIRECTORY;
 
@@ -164,4 +165,35 @@ fn new_partitions_need_a_repair_only_until_all_old_ones_have_been_asked_for() {
         });
     }
     assert!(forgotten > 0, "no flip made a journal forget");
+}
+
+#[test]
+fn missing_segments_are_told_and_move_no_log_start() {
+    let simulation = Simulation::new(200);
+    simulation.run(|env| async move {
+        let shard = open(&env).await;
+        let partition = make(&shard, 1, KEEP_ALL).await;
+        for number in 0..60 {
+            produce(&partition, 1_000 + number, 1_500).await;
+        }
+        shard.shutdown().await;
+        let first = Path::new("/data/topic-1/0/00000000000000000000.log");
+        env.remove_file(first).await.unwrap();
+        let shard = open(&env).await;
+        let partition = make(&shard, 1, KEEP_ALL).await;
+        for _ in 0..2 {
+            let told = partition.read(Offset(0), 1, true).await;
+            let Err(StorageError::Corrupt {
+                next_readable: Some(next),
+                ..
+            }) = told
+            else {
+                panic!("{told:?}");
+            };
+            assert!(next > Offset(0));
+            let read = partition.read(next, 1, true).await.unwrap();
+            assert_eq!(read.batches.len(), 1);
+            assert_eq!(partition.watermarks().log_start, Offset(0));
+        }
+    });
 }
