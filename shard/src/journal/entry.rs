@@ -44,7 +44,8 @@ pub struct PartitionCheckpoint {
     pub log_start: Offset,
     /// How far its segments are on stable storage.
     pub safe: SegmentEnd,
-    /// The offset after its last.
+    /// The offset after its last; while some of it is lost, after the last that it may have given
+    /// out.
     pub log_end: Offset,
     /// Index of its last entry.
     pub last_index: LogIndex,

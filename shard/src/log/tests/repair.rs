@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 
-use millrace_wire::batch::BatchHeader;
+use millrace_wire::batch::{DEFAULT_MAX_UNCOMPRESSED_BYTES, Records};
 use millrace_wire::ids::Offset;
 
 use super::{KEEP_ALL, make, open, produce};
@@ -38,16 +38,17 @@ fn flip(simulation: &Simulation, block: u64, part: &Range<u64>) {
 }
 
 /// Reads from `from` to the end; every batch must follow the one before.
-async fn read_through(partition: &Rc<Partition<SimulatedEnv>>, mut from: Offset) -> u32 {
+async fn read_through(partition: &Rc<Partition<SimulatedEnv>>, mut from: Offset) -> usize {
     let mut records = 0;
     while from < partition.watermarks().visible {
         let read = partition.read(from, 1 << 20, true).await.unwrap();
         assert!(!read.batches.is_empty(), "nothing at {from}");
         for batch in read.batches {
-            let header = BatchHeader::parse(&batch).unwrap();
+            let decoded = Records::decode(&batch, DEFAULT_MAX_UNCOMPRESSED_BYTES).unwrap();
+            let header = *decoded.header();
             assert!(header.base_offset <= from && header.next_offset() > from);
             from = header.next_offset();
-            records += header.record_count;
+            records += decoded.map(Result::unwrap).count();
         }
     }
     records
