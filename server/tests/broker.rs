@@ -1,46 +1,20 @@
-//! The broker without sockets: two shards, requests as frames, virtual time.
+//! The broker without sockets: two shards, requests as frames, virtual time. What is asked of topics
+//! themselves is in `topics.rs`.
 
 mod node;
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use millrace_shard::env::Env;
-use millrace_shard::env::simulated::{NodeId, SimulatedEnv, Simulation, StopReason};
 use millrace_wire::batch::{Compression, DEFAULT_MAX_UNCOMPRESSED_BYTES, Records, split_batches};
 use millrace_wire::error::ErrorCode;
 use millrace_wire::frame::{Format, FrameHeader};
 use millrace_wire::native::Response;
 use millrace_wire::native::messages::*;
-use node::{Connection, Node, batch, fetch_request, one_result, produce_request};
-
-const BROKER: NodeId = NodeId(0);
-
-fn run<F: Future<Output = ()> + 'static>(test: impl FnOnce(SimulatedEnv, Node) -> F + 'static) {
-    Simulation::new(1).run(|env| async move {
-        let node = Node::start(&env, 2).await;
-        test(env, node).await;
-    });
-}
-
-fn values(attached: Bytes) -> Vec<String> {
-    let mut values = Vec::new();
-    for batch in split_batches(attached) {
-        let batch = batch.expect("a batch");
-        for record in Records::decode(&batch, DEFAULT_MAX_UNCOMPRESSED_BYTES).expect("decodes") {
-            let value = record.expect("a record").value.expect("has a value");
-            values.push(String::from_utf8(value.to_vec()).expect("text"));
-        }
-    }
-    values
-}
-
-fn code(status: &Status) -> Option<ErrorCode> {
-    ErrorCode::from_number(status.code)
-}
+use node::{
+    batch, code, fetch_request, one_result, produce_request, run_two_shards as run, values,
+};
 
 #[test]
 fn records_go_in_and_come_out_on_every_shard_from_every_shard() {
@@ -257,30 +231,6 @@ fn what_cannot_be_fetched_is_told_at_once() {
 }
 
 #[test]
-fn topics_live_and_die_and_live_again() {
-    run(|_, node| async move {
-        let mut connections = [node.connect(0), node.connect(1)];
-        for round in 0..3 {
-            let connection = &mut connections[round % 2];
-            let created = connection.create_topic("t", 3, &[]).await;
-            assert_eq!(created.status, Status::ok());
-            let again = connection.create_topic("t", 3, &[]).await;
-            assert_eq!(code(&again.status), Some(ErrorCode::TopicAlreadyExists));
-            for partition in 0..3 {
-                let placed = connection.produce("t", partition, batch(&["x"])).await;
-                assert_eq!(placed.base_offset, 0, "nothing is left of the topic before");
-            }
-            assert_eq!(connection.delete_topic("t").await, Status::ok());
-            let gone = connections[(round + 1) % 2]
-                .produce("t", 0, batch(&["x"]))
-                .await;
-            assert_eq!(code(&gone.status), Some(ErrorCode::UnknownTopicOrPartition));
-        }
-        node.stop().await;
-    });
-}
-
-#[test]
 fn a_fetch_that_waits_on_a_deleted_topic_is_told() {
     run(|env, node| async move {
         let mut consumer = node.connect(1);
@@ -397,113 +347,6 @@ fn batches_that_are_wrong_are_refused_and_the_connection_goes_on() {
 }
 
 #[test]
-fn offsets_by_time_and_deleted_records() {
-    run(|_, node| async move {
-        let mut connection = node.connect(0);
-        connection.create_topic("t", 2, &[]).await;
-        for partition in 0..2 {
-            for _ in 0..3 {
-                connection.produce("t", partition, batch(&["x", "y"])).await;
-            }
-        }
-        let ask = |timestamp| ListOffsetsRequest {
-            topics: vec![ListOffsetsTopic {
-                name: "t".into(),
-                partitions: (0..3)
-                    .map(|partition| ListOffsetsPartition {
-                        partition,
-                        timestamp,
-                    })
-                    .collect(),
-            }],
-        };
-        for (timestamp, expected) in [(-2, 0), (-1, 6), (500, 0), (2_000, -1), (-3, 0)] {
-            let Response::ListOffsets(found) = connection.ask(ask(timestamp)).await.0 else {
-                panic!("another answer");
-            };
-            let partitions = &found.topics[0].partitions;
-            assert_eq!(partitions[0].offset, expected, "{timestamp}");
-            assert_eq!(partitions[1].offset, expected, "{timestamp}");
-            assert_eq!(
-                code(&partitions[2].status),
-                Some(ErrorCode::UnknownTopicOrPartition)
-            );
-        }
-        let delete = |before_offset| DeleteRecordsRequest {
-            topics: vec![DeleteRecordsTopic {
-                name: "t".into(),
-                partitions: (0..2)
-                    .map(|partition| DeleteRecordsPartition {
-                        partition,
-                        before_offset,
-                    })
-                    .collect(),
-            }],
-        };
-        for (before, expected) in [(3, 3), (1, 3), (-1, 6)] {
-            let Response::DeleteRecords(done) = connection.ask(delete(before)).await.0 else {
-                panic!("another answer");
-            };
-            assert!(
-                done.topics[0]
-                    .partitions
-                    .iter()
-                    .all(|p| p.log_start == expected),
-                "{done:?}"
-            );
-        }
-        let (response, _) = connection.fetch(fetch_request("t", &[0, 1], 0, 0)).await;
-        let first = &response.topics[0].partitions[0].status;
-        assert_eq!(code(first), Some(ErrorCode::OffsetOutOfRange));
-        node.stop().await;
-    });
-}
-
-#[test]
-fn metadata_and_descriptions_agree_with_the_owners() {
-    run(|_, node| async move {
-        let mut connection = node.connect(1);
-        connection
-            .create_topic("b", 4, &[("segment.ms", "77")])
-            .await;
-        connection.create_topic("a", 1, &[]).await;
-        let request = MetadataRequest { topics: None };
-        let Response::Metadata(all) = connection.ask(request).await.0 else {
-            panic!("metadata")
-        };
-        let names: Vec<&str> = all.topics.iter().map(|t| t.name.as_str()).collect();
-        assert_eq!((names, all.revision), (vec!["a", "b"], 2));
-        let shards: Vec<u16> = all.topics[1]
-            .partitions
-            .iter()
-            .map(|p| p.leader_shard)
-            .collect();
-        assert_eq!(
-            shards.iter().filter(|shard| **shard == 0).count(),
-            2,
-            "{shards:?}"
-        );
-        let request = DescribeTopicRequest { name: "b".into() };
-        let Response::DescribeTopic(b) = connection.ask(request).await.0 else {
-            panic!("b")
-        };
-        assert!(
-            b.partitions
-                .iter()
-                .all(|p| p.status == Status::ok() && p.log_end == 0)
-        );
-        let set: Vec<_> = b.configs.iter().filter(|entry| entry.is_set).collect();
-        assert_eq!((set.len(), set[0].value.as_str()), (1, "77"));
-        let request = StatsRequest {};
-        let Response::Stats(stats) = connection.ask(request).await.0 else {
-            panic!("stats")
-        };
-        assert_eq!(stats.shards.len(), 2);
-        node.stop().await;
-    });
-}
-
-#[test]
 fn draining_answers_what_waits_and_refuses_what_is_new() {
     run(|env, node| async move {
         let mut connection = node.connect(0);
@@ -563,123 +406,4 @@ fn any_bytes_get_an_answer_and_break_nothing() {
         assert!(node.brokers.iter().all(|broker| broker.env.panics() == 0));
         node.stop().await;
     });
-}
-
-#[test]
-fn what_a_deleted_topic_left_behind_is_removed_at_the_next_start_and_nothing_else() {
-    let simulation = Simulation::new(1);
-    let exists = |path: &str| {
-        let path = path.to_owned();
-        simulation.run(move |env| async move { env.list_directory(path.as_ref()).await.is_ok() })
-    };
-    let make = |path: &str| {
-        let path = path.to_owned();
-        simulation.run(move |env| async move {
-            env.create_directory(path.as_ref()).await.expect("made");
-        });
-    };
-    let start_and_stop = |create: Option<&'static str>| {
-        simulation.run(move |env| async move {
-            let node = Node::start(&env, 2).await;
-            if let Some(topic) = create {
-                let created = node.connect(0).create_topic(topic, 2, &[]).await;
-                assert_eq!(created.status, Status::ok());
-                node.connect(0).produce(topic, 1, batch(&["kept"])).await;
-            }
-            env.sleep(Duration::from_secs(1)).await;
-            node.stop().await;
-        });
-    };
-    make("/data/ghost/0");
-    start_and_stop(None);
-    assert!(
-        exists("/data/ghost/0"),
-        "a controller without a past removes nothing"
-    );
-    start_and_stop(Some("t"));
-    make("/data/t/0");
-    make("/data/t/7");
-    make("/data/notes/old");
-    make("/data/lost+found/0");
-    start_and_stop(None);
-    assert!(!exists("/data/ghost/0") && !exists("/data/t/7"));
-    assert!(exists("/data/t/0") && exists("/data/notes/old") && exists("/data/lost+found/0"));
-    simulation.run(|env| async move {
-        let node = Node::start(&env, 2).await;
-        let request = fetch_request("t", &[1], 0, 0);
-        let (_, attached) = node.connect(0).fetch(request).await;
-        assert_eq!(values(attached), ["kept"]);
-        node.stop().await;
-    });
-}
-
-/// What is known of a topic from the answers: whether it is there. Nothing, while a command on it
-/// was not answered.
-type Known = Rc<RefCell<BTreeMap<String, Option<bool>>>>;
-
-#[test]
-fn topics_survive_power_loss_at_any_moment_of_making_and_deleting_them() {
-    for seed in 0..60 {
-        let simulation = Simulation::new(seed);
-        let known = Known::default();
-        let mut crashes = 0;
-        for life in 0..4_u64 {
-            simulation.restart(BROKER);
-            simulation.crash_after_steps(BROKER, 200 + (seed * 7919 + life * 104_729) % 3_000);
-            let known = Rc::clone(&known);
-            let ended = simulation.try_run(BROKER, move |env| async move {
-                let node = Node::start(&env, 2).await;
-                let mut connection = node.connect((life % 2) as usize);
-                for n in 0..400 {
-                    make_or_delete(&node, &mut connection, n % 3, &known).await;
-                }
-            });
-            crashes += u32::from(ended == Err(StopReason::Crashed));
-        }
-        assert_eq!(crashes, 4, "every life ended in the middle");
-        simulation.restart(BROKER);
-        let known = known.borrow().clone();
-        simulation.run(move |env| async move { check_topics(&env, &known).await });
-    }
-}
-
-async fn make_or_delete(node: &Node, connection: &mut Connection, n: u32, known: &Known) {
-    let name = format!("t{n}");
-    let is_there = node.brokers[0].topic(&name).is_ok();
-    let told = known.borrow_mut().insert(name.clone(), None).flatten();
-    assert!(told.is_none_or(|told| told == is_there), "{name}: {told:?}");
-    let status = match is_there {
-        true => connection.delete_topic(&name).await,
-        false => connection.create_topic(&name, 3, &[]).await.status,
-    };
-    assert_eq!(status, Status::ok());
-    known.borrow_mut().insert(name.clone(), Some(!is_there));
-    if !is_there {
-        let placed = connection.produce(&name, n, batch(&["x"])).await;
-        assert_eq!((placed.status, placed.base_offset), (Status::ok(), 0));
-    }
-}
-
-async fn check_topics(env: &SimulatedEnv, known: &BTreeMap<String, Option<bool>>) {
-    let node = Node::start(env, 2).await;
-    let mut connection = node.connect(0);
-    for (name, told) in known {
-        let is_there = node.brokers.iter().map(|broker| broker.topic(name).is_ok());
-        let is_there: Vec<bool> = is_there.collect();
-        assert_eq!(is_there[0], is_there[1], "the shards agree about {name}");
-        assert!(
-            told.is_none_or(|told| told == is_there[0]),
-            "{name}: {told:?}"
-        );
-        if is_there[0] {
-            assert_eq!(connection.delete_topic(name).await, Status::ok());
-        }
-        let created = connection.create_topic(name, 3, &[]).await;
-        assert_eq!(created.status, Status::ok());
-        for partition in 0..3 {
-            let placed = connection.produce(name, partition, batch(&["y"])).await;
-            assert_eq!((placed.status, placed.base_offset), (Status::ok(), 0));
-        }
-    }
-    node.stop().await;
 }

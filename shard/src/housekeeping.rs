@@ -20,6 +20,9 @@ const RESERVE_SLACK_DIVISOR: u64 = 16;
 /// Partitions whose files are looked at for the first time in one round of retention.
 const FIRST_LOOKS_PER_ROUND: usize = 64;
 
+/// Partitions that retention passes by before others have their turn.
+const LOOKS_PER_TURN: usize = 1_024;
+
 /// Writes partitions when pinned memory runs short.
 pub(crate) async fn relieve_pressure<E: Env>(shared: Rc<Shared<E>>, registry: Rc<Registry<E>>) {
     while shared.flush.next_pressure().await {
@@ -159,7 +162,10 @@ pub(crate) async fn keep_house<E: Env>(
     {
         let now_ms = shared.env.wall_clock_ms();
         let mut first_looks = 0;
-        for id in registry.ids() {
+        for (number, id) in registry.ids().into_iter().enumerate() {
+            if number % LOOKS_PER_TURN == LOOKS_PER_TURN - 1 {
+                shared.env.yield_now().await;
+            }
             let Some(partition) = registry.get(id) else {
                 continue;
             };

@@ -14,6 +14,7 @@ pub mod local;
 pub mod log;
 pub mod mesh;
 pub mod metrics;
+mod missing;
 pub mod relayout;
 pub mod runtime;
 pub mod segment;

@@ -5,7 +5,15 @@
 //! Its batches must follow each other from the end of its segments to the furthest end that
 //! anything readable claims. Where they do not, or where an unreadable group may have held more of
 //! it and nothing later proves that it did not, the partition is damaged from that offset on: it
-//! says so and waits for an operator, rather than take the offsets a second time.
+//! says so and waits for an operator, rather than take the offsets a second time. When the operator
+//! gives up what is lost, its log goes on beyond every offset that may have been given out, and what
+//! lies between is taken by batches without records: a consumer that was further than the disk is
+//! now never sees other records at offsets that it has read.
+//!
+//! What proves a partition whole after a group of which nothing is known: a batch later than that
+//! group, at the offset where the log ends. That settles batches. A log start cannot be settled so,
+//! which is why each is written to two groups (see `Partition::raise_log_start`): one damaged group
+//! never brings deleted records back. Where both are lost, nothing here tells.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +24,11 @@ use crate::journal::{
     DamagedGroup, LostEntry, OwnedEntry, PartitionCheckpoint, RecoveredItem, Recovery, Sequence,
 };
 use crate::log::{CachedBatch, StartState};
+
+/// Where a group was lost of which nothing is known, so many offsets are passed over that none of
+/// those it may have given out is given out again. That a shard loses so many records at once is
+/// out of the question, and no consumer minds the number.
+pub(crate) const PASSED_OVER: u32 = 1_000_000_000;
 
 /// What a shard begins with.
 pub(crate) struct Rebuilt {
@@ -65,12 +78,16 @@ struct Replayed {
     state: StartState,
     /// Where the contiguous part ends.
     end: Offset,
+    /// Batches after a gap. If segments turn out to hold what is missing, the log goes on with them.
+    later: Vec<CachedBatch>,
     /// The furthest end that any entry claims.
     claimed: Offset,
     /// The end that the checkpoint claims.
     claimed_by_checkpoint: Offset,
     /// A group was lost that may have held more of it, and nothing since has proved otherwise.
     suspect: bool,
+    /// Nothing since such a group says how far the log had come.
+    end_unknown: bool,
 }
 
 impl Replayed {
@@ -82,14 +99,17 @@ impl Replayed {
             last_index: LogIndex(checkpoint.safe.next_index.0.saturating_sub(1)),
             last_term: checkpoint.safe.term,
             damaged: checkpoint.damaged,
+            claimed: checkpoint.log_end,
         };
         let end = state.safe.next_offset;
         let mut replayed = Replayed {
             state,
             end,
+            later: Vec::new(),
             claimed: end,
             claimed_by_checkpoint: checkpoint.log_end,
             suspect: false,
+            end_unknown: false,
         };
         if end >= checkpoint.log_end {
             // With every batch in segments, what came last is known from the checkpoint alone.
@@ -102,19 +122,46 @@ impl Replayed {
     fn append(&mut self, batch: CachedBatch) {
         let next = batch.next_offset();
         self.claimed = self.claimed.max(next);
+        // All that was lost before it lies before it.
+        self.end_unknown = false;
+        if (self.state.safe.next_offset..self.end).contains(&batch.base_offset) {
+            // A start found less than there is here and let the loss be accepted: what came after
+            // it is what counts.
+            self.cut_tail(batch.base_offset);
+        }
         let only_deleted_missing =
             self.end < batch.base_offset && batch.base_offset <= self.state.log_start;
         if only_deleted_missing {
             self.state.tail.clear();
-        } else if batch.base_offset != self.end {
-            // Either in segments already, or after a gap: the claim alone counts then.
+        } else if batch.base_offset > self.end {
+            self.later.push(batch);
             return;
+        } else if batch.base_offset < self.end {
+            return; // in segments already
         }
-        self.end = next;
         self.suspect = false;
+        self.push(batch);
+    }
+
+    /// The next batch of the contiguous part.
+    fn push(&mut self, batch: CachedBatch) {
+        self.end = batch.next_offset();
         self.state.last_index = batch.index;
         self.state.last_term = batch.term;
         self.state.tail.push(batch);
+    }
+
+    /// Drops batches of the tail that reach beyond `end`; the contiguous part ends with what is left.
+    fn cut_tail(&mut self, end: Offset) {
+        let tail = &mut self.state.tail;
+        tail.truncate(tail.partition_point(|batch| batch.next_offset() <= end));
+        let safe = self.state.safe.next_offset;
+        self.end = tail
+            .last()
+            .map_or(safe, |last| safe.max(last.next_offset()));
+        if let Some(last) = tail.last() {
+            (self.state.last_index, self.state.last_term) = (last.index, last.term);
+        }
     }
 
     fn became_safe(&mut self, safe: crate::segment::SegmentEnd) {
@@ -131,44 +178,44 @@ impl Replayed {
             self.state.last_term = safe.term;
         }
         self.claimed = self.claimed.max(safe.next_offset);
+        for batch in std::mem::take(&mut self.later) {
+            if batch.base_offset == self.end {
+                self.push(batch);
+            } else if batch.base_offset > self.end {
+                self.later.push(batch);
+            }
+        }
     }
 
     fn accept_loss(&mut self, log_end: Offset, is_in_checkpoint: bool) {
-        let kept = self
-            .state
-            .tail
-            .partition_point(|batch| batch.next_offset() <= log_end);
-        self.state.tail.truncate(kept);
-        self.end = log_end.max(self.state.safe.next_offset);
-        if self
-            .state
-            .tail
-            .last()
-            .is_some_and(|last| last.next_offset() < self.end)
-        {
+        self.later.clear();
+        self.cut_tail(log_end);
+        if self.end < log_end && log_end <= self.state.log_start {
             // The log goes on at its start, and all of these lie below it.
             self.state.tail.clear();
-        }
-        if let Some(last) = self.state.tail.last() {
-            (self.state.last_index, self.state.last_term) = (last.index, last.term);
+            self.end = log_end;
         }
         // Entries before this one no longer count; the checkpoint still does if it came later.
-        self.claimed = self.end;
+        self.claimed = self.end.max(log_end);
         if !is_in_checkpoint {
-            self.claimed_by_checkpoint = self.end;
-            self.suspect = false;
+            self.claimed_by_checkpoint = self.claimed;
+            (self.suspect, self.end_unknown) = (false, false);
             self.state.damaged = None;
         }
     }
 
     fn finish(mut self) -> StartState {
         // What is missing below the log start is missed by nobody.
-        let claimed = self.claimed.max(self.claimed_by_checkpoint);
+        let mut claimed = self.claimed.max(self.claimed_by_checkpoint);
         let missing = self.end < claimed && claimed > self.state.log_start;
         if missing || self.suspect {
             let from = self.end.max(self.state.log_start);
             self.state.damaged = Some(self.state.damaged.map_or(from, |known| known.min(from)));
         }
+        if self.end_unknown {
+            claimed = claimed.advance(PASSED_OVER);
+        }
+        self.state.claimed = claimed.max(self.state.end());
         self.state
     }
 }
@@ -267,6 +314,16 @@ impl Replay {
                         .entry(id)
                         .or_insert_with(|| Replayed::of(nothing(id)));
                 }
+                // These prove that it is there, not how far it had come.
+                OwnedEntry::SegmentSafe { .. } | OwnedEntry::LogStart { .. }
+                    if self.partitions_may_be_missing =>
+                {
+                    self.partitions.entry(id).or_insert_with(|| Replayed {
+                        suspect: true,
+                        end_unknown: true,
+                        ..Replayed::of(nothing(id))
+                    });
+                }
                 _ => {}
             }
         }
@@ -282,9 +339,9 @@ impl Replay {
             Some(lost) => lost.iter().for_each(|entry| self.lose(*entry)),
             None => {
                 self.partitions_may_be_missing = true;
-                self.partitions
-                    .values_mut()
-                    .for_each(|partition| partition.suspect = true);
+                self.partitions.values_mut().for_each(|partition| {
+                    (partition.suspect, partition.end_unknown) = (true, true);
+                });
             }
         }
     }
@@ -327,3 +384,6 @@ fn nothing(partition: PartitionId) -> PartitionCheckpoint {
         damaged: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use millrace_wire::ids::{LogIndex, PartitionId, ShardId};
+use millrace_wire::ids::{LogIndex, Offset, PartitionId, ShardId};
 
 use crate::env::Env;
 use crate::error::StorageError;
@@ -28,7 +28,7 @@ use crate::journal::{
     self, Checkpoint, Entry, Journal, JournalConfig, JournalOwner, PartitionCheckpoint, Sequence,
 };
 use crate::log::StartState;
-use crate::recovery;
+use crate::{missing, recovery};
 
 /// The directory of all journals, in the data directory.
 pub const JOURNAL_DIRECTORY: &str = "@journal";
@@ -206,7 +206,8 @@ impl<E: Env> Place<E> {
             };
             let mut recovery = journal::recover(&self.env, &config).await?;
             let rebuilt = recovery::rebuild(shard, &mut recovery);
-            if rebuilt.partitions_may_be_missing {
+            let noted = missing::is_noted(&self.env, &config.directory).await?;
+            if rebuilt.partitions_may_be_missing || noted {
                 return Err(damaged_journal(shard, found.len()));
             }
             for (id, state) in rebuilt.partitions {
@@ -335,14 +336,16 @@ impl<E: Env> Writer<E> {
     /// Writes a partition's state, then the batches that are not in its segments.
     async fn take_over(&self, id: PartitionId, start: StartState) -> Result<(), StorageError> {
         let empty = start.tail.is_empty();
+        // Of a damaged partition the journal keeps how far it had come, as the old one did.
+        let claimed = start.damaged.map_or(Offset::ZERO, |_| start.claimed);
         let mut state = PartitionCheckpoint {
             partition: id,
             log_start: start.log_start,
             safe: start.safe,
             log_end: if empty {
-                start.end()
+                start.end().max(claimed)
             } else {
-                start.safe.next_offset
+                start.safe.next_offset.max(claimed)
             },
             last_index: if empty {
                 start.last_index
@@ -358,7 +361,7 @@ impl<E: Env> Writer<E> {
         };
         self.put(Entry::PartitionCreated(state), state).await?;
         for batch in &start.tail {
-            state.log_end = batch.next_offset();
+            state.log_end = batch.next_offset().max(claimed);
             (state.last_index, state.last_term) = (batch.index, batch.term);
             let entry = Entry::Append {
                 partition: id,

@@ -23,10 +23,14 @@ use crate::log::{
     FLUSH_WRITERS, Partition, PartitionSettings, Shared, StartState, drive, write_segments,
 };
 use crate::metrics::{Metrics, Snapshot};
-use crate::recovery;
+use crate::missing;
+use crate::recovery::{self, PASSED_OVER};
 
 /// Where removed partitions wait for their files to be unlinked.
 pub const TRASH_DIRECTORY: &str = "@trash";
+
+/// Where files are kept, for people to look at, of partitions that a damaged journal has forgotten.
+pub const SET_ASIDE_DIRECTORY: &str = "@set-aside";
 
 /// How a shard is set up.
 #[derive(Clone, Debug)]
@@ -66,7 +70,9 @@ pub struct Shard<E: Env> {
     /// Directories of partitions that are being removed.
     leaving: RefCell<BTreeSet<PathBuf>>,
     left: Event,
-    partitions_may_be_missing: bool,
+    /// The journal lost a group of which nothing is known, and not every partition that should be
+    /// here has been asked for since.
+    partitions_may_be_missing: Cell<bool>,
 }
 
 /// The partitions of a shard.
@@ -165,6 +171,12 @@ impl<E: Env> Shard<E> {
                 start,
             ));
         }
+        let directory = &config.journal.directory;
+        let mut may_be_missing = missing::is_noted(&env, directory).await?;
+        if recovered.partitions_may_be_missing && !may_be_missing {
+            missing::note(&env, directory).await?;
+            may_be_missing = true;
+        }
         let owner = Rc::clone(&registry);
         let journal_metrics = Rc::new(JournalMetrics::default());
         let journal = recovery.start(env.clone(), owner, journal_metrics).await?;
@@ -176,7 +188,7 @@ impl<E: Env> Shard<E> {
             tasks: RefCell::default(),
             leaving: RefCell::default(),
             left: Event::new(),
-            partitions_may_be_missing: recovered.partitions_may_be_missing,
+            partitions_may_be_missing: Cell::new(may_be_missing),
         });
         shard.start_tasks();
         Ok(shard)
@@ -328,17 +340,22 @@ impl<E: Env> Shard<E> {
         self.left
             .wait_until(|| !self.leaving.borrow().contains(&directory))
             .await;
-        self.move_to_trash(id, &directory).await?;
+        if self.partitions_may_be_missing.get() {
+            self.set_aside(id, &directory).await?;
+        } else {
+            self.move_to_trash(id, &directory).await?;
+        }
         // Somebody else may have made it in the meantime.
         if let Some(partition) = self.attach(id, topic, &directory, settings) {
             return Ok(partition);
         }
         let mut start = StartState::empty();
-        if self.partitions_may_be_missing {
+        if self.partitions_may_be_missing.get() {
             // It may have been here, with records, in what the journal lost. Nothing tells a new
             // partition from such a one, so an operator has to.
             tracing::error!(partition = %id, "the journal lost a group that may have held this partition: it needs a repair");
             start.damaged = Some(start.log_start);
+            start.claimed = start.log_start.advance(PASSED_OVER);
         }
         let partition = Partition::new(Rc::clone(&self.shared), id, settings, start);
         let durable = self
@@ -348,6 +365,23 @@ impl<E: Env> Shard<E> {
         partition.attach(topic, directory);
         durable.await.map_err(|_| StorageError::ShuttingDown)?;
         Ok(partition)
+    }
+
+    /// Every partition that should be here after a start has been asked for by
+    /// [`Shard::create_partition`]: from now on one that is not here is a new one, whatever the
+    /// journal may have lost.
+    pub async fn all_asked_for(&self) -> Result<(), StorageError> {
+        if self.partitions_may_be_missing.get() {
+            missing::forget(&self.shared.env, &self.shared.config.journal.directory).await?;
+            self.partitions_may_be_missing.set(false);
+        }
+        Ok(())
+    }
+
+    /// Whether one that is asked for and is not here may have been, before the journal was damaged.
+    #[must_use]
+    pub fn partitions_may_be_missing(&self) -> bool {
+        self.partitions_may_be_missing.get()
     }
 
     fn attach(
@@ -420,16 +454,42 @@ impl<E: Env> Shard<E> {
 
     /// Renames a directory out of the way, if it is there, and unlinks it in the background.
     async fn move_to_trash(&self, id: PartitionId, directory: &Path) -> Result<(), StorageError> {
+        let (env, trash) = (&self.shared.env, self.trash());
+        if self.move_away(id, directory, &trash).await?.is_some() {
+            let task = housekeeping::empty_trash(env.clone(), trash);
+            drop(env.spawn(Queue::Background, "unlink", OnPanic::EndTask, task));
+        }
+        Ok(())
+    }
+
+    /// Renames a directory out of the way, if it is there, and keeps it.
+    async fn set_aside(&self, id: PartitionId, directory: &Path) -> Result<(), StorageError> {
+        let to = self.shared.config.data_directory.join(SET_ASIDE_DIRECTORY);
+        if let Some(place) = self.move_away(id, directory, &to).await? {
+            tracing::error!(
+                partition = %id, kept_in = %place.display(),
+                "the journal lost what it knew of this partition: its files are kept for who wants to look, and can be removed"
+            );
+        }
+        Ok(())
+    }
+
+    /// Renames a directory, if it is there, into another; gives its new path.
+    async fn move_away(
+        &self,
+        id: PartitionId,
+        directory: &Path,
+        to: &Path,
+    ) -> Result<Option<PathBuf>, StorageError> {
         let env = &self.shared.env;
         match env.list_directory(directory).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             other => other.map_err(StorageError::io("list", directory))?,
         };
-        let trash = self.trash();
-        env.create_directory(&trash)
+        env.create_directory(to)
             .await
-            .map_err(StorageError::io("create", &trash))?;
-        let place = trash.join(format!(
+            .map_err(StorageError::io("create", to))?;
+        let place = to.join(format!(
             "{:032x}-{}-{:016x}",
             id.topic.0,
             id.partition,
@@ -438,17 +498,12 @@ impl<E: Env> Shard<E> {
         env.rename(directory, &place)
             .await
             .map_err(StorageError::io("rename", directory))?;
-        for changed in [Some(trash.as_path()), directory.parent()]
-            .into_iter()
-            .flatten()
-        {
+        for changed in [Some(to), directory.parent()].into_iter().flatten() {
             env.sync_directory(changed)
                 .await
                 .map_err(StorageError::io("sync", changed))?;
         }
-        let task = housekeeping::empty_trash(env.clone(), trash);
-        drop(env.spawn(Queue::Background, "unlink", OnPanic::EndTask, task));
-        Ok(())
+        Ok(Some(place))
     }
 
     fn trash(&self) -> PathBuf {

@@ -98,7 +98,10 @@ impl<E: Env> Broker<E> {
             self.host_topic(&entry).await?;
             self.env.yield_now().await;
         }
-        Ok(())
+        self.shard
+            .all_asked_for()
+            .await
+            .map_err(|error| error.to_wire())
     }
 
     /// Makes the topic's partitions that belong here, and gives all of them its settings.

@@ -121,7 +121,11 @@ Example:
 
 A partition whose acknowledged records are damaged on disk does not serve until someone decides
 what to do. If the disk or a copy of the data directory can be recovered, do that first: this cuts
-the partition where the damage begins, and what came after it is gone.")]
+the partition where the damage begins, and what came after it is gone.
+
+The offsets of what is gone are not given out again. New records go on beyond them, so a consumer
+that was further sees no other records at offsets that it has read. Where the disk does not tell how
+far the partition had come, that is a thousand million further on.")]
     Repair {
         /// The topic
         topic: String,

@@ -18,13 +18,15 @@ use millrace_server::native::handshake::SessionLimits;
 use millrace_server::native::outbox::Outbox;
 use millrace_server::native::session::{Held, Session};
 use millrace_server::topic_config::TopicConfig;
-use millrace_shard::env::simulated::SimulatedEnv;
+use millrace_shard::env::simulated::{SimulatedEnv, Simulation};
 use millrace_shard::env::{Env, OnPanic, Queue};
 use millrace_shard::journal::JournalConfig;
 use millrace_shard::local::{Budget, oneshot};
 use millrace_shard::shard::{Shard, ShardConfig};
-use millrace_wire::batch::{BatchBuilder, Compression};
-use millrace_wire::error::WireError;
+use millrace_wire::batch::{
+    BatchBuilder, Compression, DEFAULT_MAX_UNCOMPRESSED_BYTES, Records, split_batches,
+};
+use millrace_wire::error::{ErrorCode, WireError};
 use millrace_wire::frame::{FRAME_HEADER_BYTES, Format, FrameHeader, MAX_FRAME_BYTES};
 use millrace_wire::ids::ShardId;
 use millrace_wire::native::messages::*;
@@ -361,4 +363,32 @@ pub fn batch(values: &[&str]) -> Bytes {
             .expect("fits");
     }
     builder.build().expect("has records").into()
+}
+
+/// Runs a test on a node of two shards.
+pub fn run_two_shards<F: Future<Output = ()> + 'static>(
+    test: impl FnOnce(SimulatedEnv, Node) -> F + 'static,
+) {
+    Simulation::new(1).run(|env| async move {
+        let node = Node::start(&env, 2).await;
+        test(env, node).await;
+    });
+}
+
+/// The values of all records of these batches.
+pub fn values(attached: Bytes) -> Vec<String> {
+    let mut values = Vec::new();
+    for batch in split_batches(attached) {
+        let batch = batch.expect("a batch");
+        for record in Records::decode(&batch, DEFAULT_MAX_UNCOMPRESSED_BYTES).expect("decodes") {
+            let value = record.expect("a record").value.expect("has a value");
+            values.push(String::from_utf8(value.to_vec()).expect("text"));
+        }
+    }
+    values
+}
+
+/// What a status says, if it is a failure.
+pub fn code(status: &Status) -> Option<ErrorCode> {
+    ErrorCode::from_number(status.code)
 }

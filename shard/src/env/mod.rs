@@ -196,3 +196,11 @@ pub trait Env: Clone + 'static {
 pub const fn round_up_to_block(bytes: u64) -> u64 {
     bytes.next_multiple_of(BLOCK_BYTES as u64)
 }
+
+/// Whether an error says that the disk lost the bytes, not that the read could not be tried.
+pub(crate) fn is_medium_error(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EIO | libc::ENODATA | libc::EILSEQ | libc::EBADMSG)
+    )
+}

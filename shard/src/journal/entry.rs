@@ -44,7 +44,8 @@ pub struct PartitionCheckpoint {
     pub log_start: Offset,
     /// How far its segments are on stable storage.
     pub safe: SegmentEnd,
-    /// The offset after its last.
+    /// The offset after its last; while some of it is lost, after the last that it may have given
+    /// out.
     pub log_end: Offset,
     /// Index of its last entry.
     pub last_index: LogIndex,
@@ -508,7 +509,8 @@ fn decode<'a>(head: &EntryHead, body: &'a [u8]) -> Option<Entry<'a>> {
     let sized = |len: usize| (body.len() == len).then_some(());
     Some(match head.kind {
         Kind::Append => Entry::Append {
-            partition,
+            // Whoever takes it over counts on the offset after it.
+            partition: is_place(head).then_some(partition)?,
             index: head.index,
             term: head.term,
             base_offset: head.offset,
@@ -541,6 +543,12 @@ fn decode<'a>(head: &EntryHead, body: &'a [u8]) -> Option<Entry<'a>> {
         },
         Kind::Seal => return None,
     })
+}
+
+/// Whether a batch's offsets are such as there can be.
+fn is_place(head: &EntryHead) -> bool {
+    let next = head.offset.0.checked_add(i64::from(head.record_count));
+    head.offset.0 >= 0 && next.is_some()
 }
 
 fn lost(head: &EntryHead) -> LostEntry {

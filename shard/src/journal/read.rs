@@ -1,14 +1,13 @@
 //! Reading journal files at recovery: in large pieces, with turns for others in between, and with
 //! blocks that the disk cannot give taken for blocks that fail their checksum.
 
-use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use super::format::FIRST_GROUP_POSITION;
 use super::scan::{GroupSeen, Scanner};
 use super::{JournalError, format::FileHeader};
-use crate::env::{BLOCK_BYTES, Env, File, OpenOptions};
+use crate::env::{BLOCK_BYTES, Env, File, OpenOptions, is_medium_error};
 
 /// How much is read at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -148,12 +147,4 @@ impl<E: Env> Reader<E> {
         }
         Ok(Piece::Patched(bytes))
     }
-}
-
-/// Whether an error says that the disk lost the bytes, not that the read could not be tried.
-fn is_medium_error(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EIO | libc::ENODATA | libc::EILSEQ | libc::EBADMSG)
-    )
 }

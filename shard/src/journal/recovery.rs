@@ -145,7 +145,7 @@ impl<E: Env> Ring<E> {
         for entry in entries {
             let path = directory.join(&entry.name);
             if let Some(slot) = slot_of(&entry.name, ".journal") {
-                ring.next_slot = ring.next_slot.max(slot + 1);
+                ring.next_slot = ring.next_slot.max(slot.saturating_add(1));
                 ring.identify(Reader::open(env, &path).await?).await?;
             } else if slot_of(&entry.name, ".new").is_some() {
                 // A start or a crash came before it was filled; nothing was ever in it.

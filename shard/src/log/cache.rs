@@ -23,6 +23,12 @@ const ENTRY_BYTES: u64 = size_of::<CachedBatch>() as u64;
 /// this many places.
 const SHRINK_FROM: usize = 64;
 
+/// Batches given to be written at once: laying them out is done in one go, and small ones are many.
+const PINNED_AT_ONCE: usize = 4_096;
+
+/// Notes of batches that may leave, from which on those of partitions that are gone are looked for.
+const SWEEP_FROM: usize = 1_024;
+
 /// A batch in memory.
 #[derive(Clone, Debug)]
 pub(crate) struct CachedBatch {
@@ -145,11 +151,13 @@ impl PartitionCache {
         self.batches.range(first..past.max(first))
     }
 
-    /// Pinned batches below `end`, up to about `max_bytes` but at least one, to be written.
+    /// Pinned batches below `end`, up to about `max_bytes` and a number, but at least one, to be
+    /// written.
     pub(crate) fn pinned(&self, end: Offset, max_bytes: usize) -> Vec<SegmentEntry> {
         let mut bytes = 0;
         let pinned = self.batches.range(self.written..);
         pinned
+            .take(PINNED_AT_ONCE)
             .take_while(|batch| {
                 let take = batch.next_offset() <= end && bytes < max_bytes;
                 bytes += batch.batch.len();
@@ -217,6 +225,8 @@ pub(crate) struct CacheBudget {
     used: Cell<u64>,
     /// Runs of written batches, oldest first.
     evictable: RefCell<VecDeque<(Weak<dyn Evict>, usize)>>,
+    /// How long that may become before it is swept.
+    sweep_at: Cell<usize>,
 }
 
 impl CacheBudget {
@@ -225,6 +235,7 @@ impl CacheBudget {
             limit,
             used: Cell::new(0),
             evictable: RefCell::default(),
+            sweep_at: Cell::new(SWEEP_FROM),
         }
     }
 
@@ -258,7 +269,18 @@ impl CacheBudget {
         self.evictable
             .borrow_mut()
             .push_back((Rc::downgrade(&owner), batches));
+        self.sweep();
         self.trim()
+    }
+
+    /// Forgets partitions that are gone: while there is room nothing else would, and each holds its
+    /// memory.
+    fn sweep(&self) {
+        let mut evictable = self.evictable.borrow_mut();
+        if evictable.len() >= self.sweep_at.get() {
+            evictable.retain(|(owner, _)| owner.strong_count() > 0);
+            self.sweep_at.set((evictable.len() * 2).max(SWEEP_FROM));
+        }
     }
 
     fn trim(&self) -> u64 {
@@ -285,5 +307,61 @@ impl CacheBudget {
             }
         }
         evicted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(offset: i64) -> CachedBatch {
+        CachedBatch {
+            base_offset: Offset(offset),
+            record_count: 1,
+            index: LogIndex(offset as u64 + 1),
+            term: Term(1),
+            max_timestamp: 0,
+            sequence: Sequence(1),
+            held_bytes: 100,
+            batch: Bytes::from_static(&[0; 100]),
+        }
+    }
+
+    #[test]
+    fn many_small_batches_are_written_a_few_at_a_time() {
+        let mut cache = PartitionCache::default();
+        (0..10_000).for_each(|offset| cache.push(batch(offset)));
+        let first = cache.pinned(Offset(10_000), 8 << 20);
+        assert_eq!(first.len(), PINNED_AT_ONCE);
+        cache.mark_written(Offset(PINNED_AT_ONCE as i64));
+        let second = cache.pinned(Offset(10_000), 8 << 20);
+        assert_eq!(second[0].base_offset, Offset(PINNED_AT_ONCE as i64));
+    }
+
+    struct Held(Cell<usize>);
+
+    impl Evict for Held {
+        fn evict_one(&self) -> Option<u64> {
+            let left = self.0.get().checked_sub(1)?;
+            self.0.set(left);
+            Some(100)
+        }
+    }
+
+    #[test]
+    fn partitions_that_come_and_go_leave_nothing_behind() {
+        let budget = CacheBudget::new(1_000_000);
+        let stays = Rc::new(Held(Cell::new(1)));
+        budget.grow(100);
+        budget.release(&stays, 1);
+        for _ in 0..100_000 {
+            let goes = Rc::new(Held(Cell::new(1)));
+            budget.grow(100);
+            budget.release(&goes, 1);
+            budget.shrink(100);
+        }
+        assert!(budget.evictable.borrow().len() <= 2 * SWEEP_FROM);
+        budget.grow(1_000_000);
+        assert_eq!(stays.0.get(), 0, "what stays can still be let go");
     }
 }

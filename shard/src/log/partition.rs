@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use bytes::BytesMut;
-use millrace_wire::batch::{BATCH_HEADER_BYTES, set_base_offset, set_leader_epoch};
+use millrace_wire::batch::{
+    BATCH_HEADER_BYTES, NO_TIMESTAMP, empty_batch, set_base_offset, set_leader_epoch,
+};
 use millrace_wire::ids::{LogIndex, Offset, PartitionId, Term, TopicName};
 
 use super::cache::{CachedBatch, Evict, PartitionCache};
@@ -27,6 +29,9 @@ use crate::segment::{SegmentEnd, Segments};
 /// request that brought it.
 const SLACK_BYTES: usize = 4096;
 
+/// Most offsets that one batch without records takes.
+const EMPTY_OFFSETS: u32 = 1 << 31;
+
 /// Where a partition is found by people: its topic's name, and its segments' directory.
 pub(crate) struct Place<E: Env> {
     pub(crate) topic: TopicName,
@@ -44,6 +49,8 @@ pub(crate) struct StartState {
     pub(crate) last_term: Term,
     /// Acknowledged records from here on are missing or unreadable.
     pub(crate) damaged: Option<Offset>,
+    /// No offset from here on was ever given out; at least the log's end.
+    pub(crate) claimed: Offset,
 }
 
 impl StartState {
@@ -56,6 +63,7 @@ impl StartState {
             last_index: LogIndex(0),
             last_term: Term(0),
             damaged: None,
+            claimed: Offset::ZERO,
         }
     }
 
@@ -83,6 +91,8 @@ pub struct Partition<E: Env> {
     term: Cell<Term>,
     /// The damage as the journal knows it.
     journaled_damage: Cell<Option<Offset>>,
+    /// Where the log goes on once the loss is accepted.
+    pub(crate) claimed: Cell<Offset>,
     /// How far the segments are safe.
     pub(super) safe: Cell<SegmentEnd>,
     pub(super) cache: RefCell<PartitionCache>,
@@ -132,6 +142,7 @@ impl<E: Env> Partition<E> {
             // On one node nobody is elected: the first leader stays, across restarts too.
             term: Cell::new(start.last_term.max(Term(1))),
             journaled_damage: Cell::new(start.damaged),
+            claimed: Cell::new(start.claimed),
             safe: Cell::new(start.safe),
             cache: RefCell::new(cache),
             pinned: Cell::new(cost),
@@ -289,6 +300,15 @@ impl<E: Env> Partition<E> {
             let what = format!("{} bytes with {record_count} records", batch.len());
             return Err(StorageError::InvalidBatch(what));
         }
+        self.place_at_end(batch, record_count, max_timestamp)
+    }
+
+    fn place_at_end(
+        self: &Rc<Self>,
+        batch: BytesMut,
+        record_count: u32,
+        max_timestamp: i64,
+    ) -> Result<Appended, StorageError> {
         let journal = self.shared.journal()?;
         let base_offset = self.marks.get().appended;
         let (index, term) = (LogIndex(self.last_index.get().0 + 1), self.term.get());
@@ -396,27 +416,40 @@ impl<E: Env> Partition<E> {
         if log_start <= self.marks.get().log_start {
             return Ok(());
         }
-        let entry = Entry::LogStart {
-            partition: self.id,
-            log_start: log_start.max(self.journaled_log_start.get()),
-        };
-        let durable = self.shared.note(entry)?;
-        self.journaled_log_start
-            .set(log_start.max(self.journaled_log_start.get()));
-        durable.await.map_err(|_| StorageError::ShuttingDown)?;
+        // Twice, in two groups: were the only one damaged, batches that came later would prove the
+        // partition whole, and deleted records would be back.
+        for _ in 0..2 {
+            let log_start = log_start.max(self.journaled_log_start.get());
+            let durable = self.shared.note(Entry::LogStart {
+                partition: self.id,
+                log_start,
+            })?;
+            self.journaled_log_start.set(log_start);
+            durable.await.map_err(|_| StorageError::ShuttingDown)?;
+        }
         self.marks
             .raise(|marks| marks.log_start = marks.log_start.max(log_start));
         Ok(())
     }
 
     /// Takes a damaged partition back into service with what is whole; returns where it ends now.
-    pub async fn accept_data_loss(&self) -> Result<Offset, StorageError> {
-        let end = self.marks.get().appended;
+    /// That is beyond every offset it may have given out before: what consumers have read, or
+    /// noted as read, is never taken by other records. Batches without records take the offsets in
+    /// between, so that readers come across.
+    pub async fn accept_data_loss(self: &Rc<Self>) -> Result<Offset, StorageError> {
         match self.status.get() {
-            PartitionStatus::Serving => return Ok(end),
+            PartitionStatus::Serving => return Ok(self.marks.get().appended),
             PartitionStatus::Removed => return Err(StorageError::Removed(self.id)),
             PartitionStatus::Damaged { .. } => {}
         }
+        let whole = self.marks.get().appended;
+        while self.marks.get().appended < self.claimed.get() {
+            let lost = self.claimed.get().0 - self.marks.get().appended.0;
+            let offsets = u32::try_from(lost).unwrap_or(u32::MAX).min(EMPTY_OFFSETS);
+            // What it waits for comes with the entry below: groups become durable in order.
+            let _ = self.place_at_end(empty_batch(offsets), offsets, NO_TIMESTAMP)?;
+        }
+        let end = self.marks.get().appended;
         let durable = self.shared.note(Entry::LossAccepted {
             partition: self.id,
             log_end: end,
@@ -424,17 +457,19 @@ impl<E: Env> Partition<E> {
         self.journaled_damage.set(None);
         durable.await.map_err(|_| StorageError::ShuttingDown)?;
         if self.status.get() != PartitionStatus::Removed {
-            tracing::warn!(partition = %self.id, end = %end, "the loss of acknowledged records was accepted");
+            tracing::warn!(partition = %self.id, lost_from = %whole, goes_on_at = %end, "the loss of acknowledged records was accepted");
             self.status.set(PartitionStatus::Serving);
             self.watchers.changed();
         }
         Ok(end)
     }
 
-    /// Bytes stored: segments, and what is not in one yet.
+    /// Bytes stored: segments, and what is not in one yet. Of a damaged partition only the latter:
+    /// its files are not touched, not even to tidy up, before somebody has decided what to do.
     pub async fn size_bytes(&self) -> Result<u64, StorageError> {
         let unwritten = self.pinned.get();
-        let Some(place) = self.place.get() else {
+        let is_damaged = matches!(self.status(), PartitionStatus::Damaged { .. });
+        let Some(place) = self.place.get().filter(|_| !is_damaged) else {
             return Ok(unwritten);
         };
         let summaries = place
@@ -470,7 +505,8 @@ impl<E: Env> Partition<E> {
             partition: self.id,
             log_start: self.journaled_log_start.get(),
             safe: self.safe.get(),
-            log_end: self.marks.get().appended,
+            // More than that while some of it is lost, and so a start finds it damaged again.
+            log_end: self.marks.get().appended.max(self.claimed.get()),
             last_index: self.last_index.get(),
             last_term: self.term.get(),
             damaged: self.journaled_damage.get(),

@@ -9,7 +9,6 @@ use super::partition::Partition;
 use super::watermarks::Watermarks;
 use crate::env::Env;
 use crate::error::StorageError;
-use crate::journal::Entry;
 use crate::metrics::{Counter, Stage};
 use crate::segment::SegmentError;
 
@@ -104,10 +103,20 @@ impl<E: Env> Partition<E> {
             return status;
         }
         match error {
-            SegmentError::Trimmed { first, .. } => {
-                self.catch_up_log_start(first);
-                self.out_of_range(from)
+            // A log start is durable before any segment goes: what is retained should be there.
+            SegmentError::Trimmed { first, .. } if first > self.journaled_log_start.get() => {
+                self.shared.metrics.add(Counter::CorruptReads, 1);
+                tracing::error!(partition = %self.id(), log_start = %self.journaled_log_start.get(), %first, "segments are missing");
+                StorageError::Corrupt {
+                    partition: self.id(),
+                    offset: from,
+                    next_readable: Some(first),
+                    detail: format!(
+                        "the segments before offset {first} are missing; put their files back, or delete the records before it"
+                    ),
+                }
             }
+            SegmentError::Trimmed { .. } => self.out_of_range(from),
             SegmentError::Damaged(damage) => {
                 self.shared.metrics.add(Counter::CorruptReads, 1);
                 StorageError::Corrupt {
@@ -118,27 +127,6 @@ impl<E: Env> Partition<E> {
                 }
             }
             other => StorageError::Segment(other),
-        }
-    }
-
-    /// The segments begin at `first`: if that is beyond the log start, a damaged journal lost the
-    /// entry that moved it. What lies before was removed on purpose.
-    fn catch_up_log_start(&self, first: Offset) {
-        let first = first.min(self.marks.get().visible);
-        if first <= self.journaled_log_start.get() {
-            return;
-        }
-        tracing::warn!(partition = %self.id(), log_start = %first, "the log start was lost; segments begin here");
-        if self
-            .shared
-            .note(Entry::LogStart {
-                partition: self.id(),
-                log_start: first,
-            })
-            .is_ok()
-        {
-            self.journaled_log_start.set(first);
-            self.marks.raise(|marks| marks.log_start = first);
         }
     }
 }

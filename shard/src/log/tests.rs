@@ -2,6 +2,7 @@
 //! of `power_loss`; here are the rules of a quiet day, and in `races` what meets what.
 
 mod races;
+mod repair;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -96,14 +97,22 @@ async fn open(env: &SimulatedEnv) -> Rc<Shard<SimulatedEnv>> {
     Shard::open(env.clone(), config()).await.unwrap()
 }
 
+/// Asks for a partition, which is made or found.
+async fn make(
+    shard: &Rc<Shard<SimulatedEnv>>,
+    topic: u128,
+    settings: PartitionSettings,
+) -> Rc<Partition<SimulatedEnv>> {
+    let (id, name) = (partition_id(topic), name(topic));
+    let made = shard.create_partition(id, &name, settings).await;
+    made.expect("it is made or found")
+}
+
 #[test]
 fn an_append_is_visible_when_durable_and_wakes_who_waits() {
     Simulation::new(1).run(|env| async move {
         let shard = open(&env).await;
-        let partition = shard
-            .create_partition(partition_id(1), &name(1), KEEP_ALL)
-            .await
-            .unwrap();
+        let partition = make(&shard, 1, KEEP_ALL).await;
         let event = Rc::new(Event::new());
         let listener = event.listen();
         let registration = partition.watch(Offset(0), &event);
@@ -147,10 +156,7 @@ fn an_append_is_visible_when_durable_and_wakes_who_waits() {
 fn records_are_found_by_time_in_memory_and_in_segments() {
     Simulation::new(2).run(|env| async move {
         let shard = open(&env).await;
-        let partition = shard
-            .create_partition(partition_id(1), &name(1), KEEP_ALL)
-            .await
-            .unwrap();
+        let partition = make(&shard, 1, KEEP_ALL).await;
         for number in 0..60 {
             produce(&partition, 1_000 + number * 10, 1_500).await;
         }
@@ -204,10 +210,7 @@ fn retention_by_bytes_keeps_as_much_as_it_says_by_whole_segments() {
             retention_bytes: Some(40 << 10),
             ..KEEP_ALL
         };
-        let partition = shard
-            .create_partition(partition_id(1), &name(1), settings)
-            .await
-            .unwrap();
+        let partition = make(&shard, 1, settings).await;
         for number in 0..100 {
             produce(&partition, 1_000 + number, 1_500).await;
         }
@@ -235,10 +238,7 @@ fn retention_by_time_reaches_an_idle_partition_and_spares_a_young_one() {
             segment_ms: 1_000,
             ..KEEP_ALL
         };
-        let partition = shard
-            .create_partition(partition_id(1), &name(1), settings)
-            .await
-            .unwrap();
+        let partition = make(&shard, 1, settings).await;
         for _ in 0..3 {
             produce(&partition, env.wall_clock_ms(), 100).await;
         }
@@ -271,10 +271,7 @@ fn every_figure_of_the_storage_moves() {
     let simulation = Simulation::new(5);
     simulation.run(|env| async move {
         let shard = open(&env).await;
-        let partition = shard
-            .create_partition(partition_id(1), &name(1), KEEP_ALL)
-            .await
-            .unwrap();
+        let partition = make(&shard, 1, KEEP_ALL).await;
         let event = Rc::new(Event::new());
         let registration = partition.watch(Offset(0), &event);
         for number in 0..100 {
@@ -365,10 +362,7 @@ fn ten_thousand_idle_partitions_cost_little_and_open_quickly() {
             env.now().since(started)
         );
         for topic in 1..=PARTITIONS {
-            let partition = shard
-                .create_partition(partition_id(topic), &name(topic), KEEP_ALL)
-                .await
-                .unwrap();
+            let partition = make(&shard, topic, KEEP_ALL).await;
             assert_eq!(partition.status(), PartitionStatus::Serving);
         }
         assert_eq!(

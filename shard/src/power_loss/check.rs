@@ -46,6 +46,7 @@ pub async fn attach_all(broker: &Rc<Broker>) -> Result<(), Violation> {
             .map(|(id, known)| (*id, known.name.clone(), known.settings, known.life))
             .collect()
     };
+    let mut all = true;
     for (id, name, settings, life) in known {
         let is_hosted = hosted.contains(&id);
         if life != Life::Created && !is_hosted {
@@ -55,7 +56,10 @@ pub async fn attach_all(broker: &Rc<Broker>) -> Result<(), Violation> {
         let create = broker.shard(id).create_partition(id, &name, settings);
         let partition = match broker.patiently("an attachment", create).await? {
             Ok(partition) => partition,
-            Err(_) if faults => continue,
+            Err(_) if faults => {
+                all = false;
+                continue;
+            }
             Err(error) => return Err(format!("{id} could not be attached: {error}")),
         };
         let flipped = broker.model.borrow().partitions[&id].may_be_damaged;
@@ -82,6 +86,10 @@ pub async fn attach_all(broker: &Rc<Broker>) -> Result<(), Violation> {
             known.life = Life::Created;
         }
     }
+    for shard in broker.shards.iter().filter(|_| all) {
+        let known = broker.patiently("a note", shard.all_asked_for()).await?;
+        ensure!(known.is_ok() || faults, "{known:?}");
+    }
     Ok(())
 }
 
@@ -91,32 +99,45 @@ async fn check_all(
     id: PartitionId,
     partition: &Rc<Partition<SimulatedEnv>>,
 ) -> Result<(), Violation> {
+    let appended = partition.watermarks().appended;
+    {
+        let mut model = broker.model.borrow_mut();
+        let known = model.partitions.get_mut(&id).expect("it is known");
+        // One that was cut off may have been made.
+        if known.repair.is_some_and(|(_, end)| appended >= end) {
+            known.repaired(partition.term());
+        }
+    }
     if let PartitionStatus::Damaged { from } = partition.status() {
-        let flipped = broker.model.borrow().partitions[&id].may_be_damaged;
-        ensure!(
-            flipped,
-            "damaged from {from} on, though nothing was flipped"
-        );
+        let end = appended.max(partition.claimed.get());
+        {
+            let mut model = broker.model.borrow_mut();
+            let known = model.partitions.get_mut(&id).expect("it is known");
+            ensure!(
+                known.may_be_damaged,
+                "damaged from {from} on, though nothing was flipped"
+            );
+            ensure!(
+                end >= known.safe_end(),
+                "it would go on at {end}, but offsets below {} were given out",
+                known.safe_end()
+            );
+            known.repair = Some((appended, end));
+        }
         let refused = partition
             .read(partition.watermarks().log_start, 1, true)
             .await;
         ensure!(refused.is_err(), "a damaged partition was read from");
-        let end = match broker
-            .patiently("a repair", partition.accept_data_loss())
-            .await?
-        {
-            Ok(end) => end,
+        let repair = partition.accept_data_loss();
+        match broker.patiently("a repair", repair).await? {
+            Ok(goes_on) => ensure!(goes_on == end, "it goes on at {goes_on}, not at {end}"),
             Err(_) if broker.model.borrow().faults => return Ok(()),
             Err(error) => return Err(format!("the loss could not be accepted: {error}")),
-        };
+        }
         let mut model = broker.model.borrow_mut();
         model.count("damaged partitions");
         let known = model.partitions.get_mut(&id).expect("it is known");
-        known.cut(end);
-        // With the journal's entries the log start may be lost, too.
-        known.log_start_answered = known
-            .log_start_answered
-            .min(partition.watermarks().log_start);
+        known.repaired(partition.term());
     }
     let marks = partition.watermarks();
     ensure!(
@@ -125,8 +146,10 @@ async fn check_all(
     );
     {
         let mut model = broker.model.borrow_mut();
+        // A log start is in two groups: one flip does not lose it.
+        let forgiving = model.journal_flips > 1;
         let known = model.partitions.get_mut(&id).expect("it is known");
-        if std::mem::take(&mut known.may_be_damaged) {
+        if std::mem::take(&mut known.may_be_damaged) && forgiving {
             known.log_start_answered = known.log_start_answered.min(marks.log_start);
         }
         known.settle(marks.log_start, marks.visible)?;
@@ -150,6 +173,7 @@ async fn read_all(
             .await?;
         let mut model = broker.model.borrow_mut();
         let faults = model.faults;
+        let start_may_be_lost = model.journal_flips > 1;
         model.count("reads after a start");
         let Some(known) = model.partitions.get_mut(&id) else {
             return Ok(());
@@ -164,7 +188,9 @@ async fn read_all(
                     known.check_read(from, &read.batches, read.watermarks.visible, after_damage)?;
                 after_damage = false;
             }
-            Err(StorageError::Corrupt { next_readable, .. }) if known.segments_flipped => {
+            Err(StorageError::Corrupt { next_readable, .. })
+                if known.segments_flipped || start_may_be_lost =>
+            {
                 model.count("corruption told");
                 let Some(next) = next_readable else {
                     return Ok(());

@@ -232,6 +232,7 @@ impl Broker {
         let mut model = self.model.borrow_mut();
         model.count("reads");
         let faults = model.faults;
+        let start_may_be_lost = model.journal_flips > 1;
         let Some(known) = model.partitions.get_mut(&id) else {
             return Ok(());
         };
@@ -252,7 +253,7 @@ impl Broker {
                     .map_err(|what| format!("{id}: {what}"))?;
                 Ok(())
             }
-            Err(StorageError::Corrupt { .. }) if known.segments_flipped => {
+            Err(StorageError::Corrupt { .. }) if known.segments_flipped || start_may_be_lost => {
                 model.count("corruption told");
                 Ok(())
             }
@@ -302,7 +303,7 @@ impl Broker {
             return Ok(());
         };
         // Where something cannot be read, the answer is the best of the rest.
-        if known.segments_flipped || model.faults {
+        if known.segments_flipped || model.faults || model.journal_flips > 1 {
             return Ok(());
         }
         let found = match found {
@@ -410,17 +411,16 @@ impl Broker {
             && self.model.borrow().journal_was_flipped
             && created.status() == (PartitionStatus::Damaged { from: Offset::ZERO })
         {
-            // The journal cannot tell whether it lost this one.
-            let accepted = self
-                .patiently("a repair", created.accept_data_loss())
-                .await?;
+            // The journal cannot tell whether it lost this one: a fault kept the shard from being
+            // told that all have been asked for.
             ensure!(
-                accepted.is_ok() || self.model.borrow().faults,
-                "{id}: {accepted:?}"
+                self.model.borrow().faults,
+                "{id} is new, and needs a repair"
             );
-            if accepted.is_err() {
-                return Ok(());
-            }
+            let mut model = self.model.borrow_mut();
+            let known = model.partitions.get_mut(&id);
+            known.expect("it is being made").may_be_damaged = true;
+            return Ok(());
         }
         let mut model = self.model.borrow_mut();
         model.count("creations");

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use millrace_wire::ids::{Offset, PartitionId, TopicName};
+use millrace_wire::batch::{empty_batch, set_base_offset, set_leader_epoch};
+use millrace_wire::ids::{Offset, PartitionId, Term, TopicName};
 
 use crate::log::{PartitionSettings, Watermarks};
 
@@ -43,6 +44,8 @@ pub struct ModelPartition {
     pub segments_flipped: bool,
     /// A journal that held it was flipped, and nobody has looked at it since.
     pub may_be_damaged: bool,
+    /// Where a repair, asked for and not answered yet, cuts the log, and where it goes on.
+    pub repair: Option<(Offset, Offset)>,
     /// The watermarks last seen in this life of the node.
     pub last_marks: Option<Watermarks>,
 }
@@ -53,6 +56,8 @@ pub struct Model {
     pub partitions: BTreeMap<PartitionId, ModelPartition>,
     /// The journals of the present disk were flipped since they were last recovered.
     pub journal_flipped: bool,
+    /// How often a journal was flipped on this disk.
+    pub journal_flips: u64,
     /// They were, when this life began.
     pub journal_was_flipped: bool,
     /// Some read or write may fail at present.
@@ -96,7 +101,29 @@ impl ModelPartition {
             log_start_answered: Offset::ZERO,
             segments_flipped: false,
             may_be_damaged: false,
+            repair: None,
             last_marks: None,
+        }
+    }
+
+    /// The repair asked for has been made.
+    pub fn repaired(&mut self, term: Term) {
+        let Some((whole, end)) = self.repair.take() else {
+            return;
+        };
+        self.cut(whole);
+        let offsets = u32::try_from(end.0 - whole.0).expect("one batch takes them");
+        if offsets > 0 {
+            let mut batch = empty_batch(offsets);
+            set_base_offset(&mut batch, whole);
+            set_leader_epoch(&mut batch, term);
+            self.batches.push(ModelBatch {
+                base: whole,
+                next: end,
+                bytes: batch.freeze(),
+                timestamps: Vec::new(),
+                safe: true,
+            });
         }
     }
 

@@ -12,7 +12,7 @@ use super::format::{
 };
 use super::walk::{Fault, SCAN_BYTES};
 use super::{SegmentError, Segments, View};
-use crate::env::{BLOCK_BYTES, Env, File};
+use crate::env::{BLOCK_BYTES, Env, File, is_medium_error};
 
 /// Bytes between two places where an index is rebuilt.
 const REBUILD_INTERVAL: u64 = 64 << 10;
@@ -129,7 +129,11 @@ impl<E: Env> Segments<E> {
     }
 
     /// The first place after `position`.
-    pub(super) async fn place_after(&self, view: &View, position: u64) -> Option<Place> {
+    pub(super) async fn place_after(
+        &self,
+        view: &View,
+        position: u64,
+    ) -> Result<Option<Place>, SegmentError> {
         let after = |places: &[Place]| {
             places
                 .get(places.partition_point(|place| place.position <= position))
@@ -138,12 +142,8 @@ impl<E: Env> Segments<E> {
         let tail = self
             .with_active(view.base, |active| after(&active.index.tail))
             .flatten();
-        let stored = self
-            .stored_index(view)
-            .await
-            .ok()
-            .and_then(|index| after(&index.places));
-        stored.or(tail).filter(|place| place.position < view.end)
+        let stored = after(&self.stored_index(view).await?.places);
+        Ok(stored.or(tail).filter(|place| place.position < view.end))
     }
 
     /// All places of a complete segment, or the stored ones of the active.
@@ -224,9 +224,13 @@ impl<E: Env> Segments<E> {
         let (identity, mut at) = (self.identity(base), 0);
         while at + BLOCK_BYTES as u64 <= end && !stored.complete && stored.flaw.is_none() {
             let piece = (end - at).min(LOAD_BYTES as u64) as usize / BLOCK_BYTES * BLOCK_BYTES;
-            let Ok(buffer) = file.read_at(at, piece).await else {
-                stored.flaw = Some(Flaw::Short);
-                break;
+            let buffer = match file.read_at(at, piece).await {
+                Ok(buffer) => buffer,
+                Err(error) if is_medium_error(&error) => {
+                    stored.flaw = Some(Flaw::Unreadable);
+                    break;
+                }
+                Err(error) => return Err(SegmentError::io("read", &path, error)),
             };
             for block in buffer.chunks_exact(BLOCK_BYTES) {
                 if stored.places.len() != stored.blocks as usize * PLACES_PER_BLOCK {
@@ -274,12 +278,13 @@ impl<E: Env> Segments<E> {
         tracing::warn!(path = %path.display(), reason, "the index of a segment is not usable; rebuilding it");
         count(&self.files.counters.index_rebuilds, 1);
         let (index, fault) = self.scan(view, stored.places).await?;
-        if let Some(fault) = fault {
+        if let Some(fault) = &fault {
             // What lies beyond is found again when somebody reads there, and told then.
             tracing::error!(path = %view.path.display(), ?fault, "a segment is damaged; its index ends there");
         }
         let blocks = index.tail.len().div_ceil(PLACES_PER_BLOCK) as u32;
-        if active_blocks.is_none() {
+        // What the disk could not read this time it may read the next.
+        if active_blocks.is_none() && !matches!(fault, Some(Fault::Unreadable(..))) {
             self.store_rebuilt(view, &index.tail).await;
         }
         let blocks = active_blocks.unwrap_or(blocks);
@@ -371,9 +376,12 @@ impl<E: Env> Segments<E> {
             self.cut_index(view.base, blocks).await?;
             kept = blocks as usize * PLACES_PER_BLOCK;
         }
-        let (index, fault) = self.scan(view, stored.places).await?;
+        let (mut index, fault) = self.scan(view, stored.places).await?;
         if let Some(fault) = fault {
             tracing::error!(path = %view.path.display(), ?fault, "a segment is damaged; its index ends there");
+            // The batches beyond may be as young as can be: whoever searches by time has to come
+            // by here, and retention must not take them for older.
+            index.max_timestamp = index.max_timestamp.max(self.env.wall_clock_ms());
         }
         Ok(ActiveIndex::from_places(
             index.tail,

@@ -14,7 +14,7 @@ use super::format::{
 };
 use super::walk::{Fault, SCAN_BYTES, Walk};
 use super::{Active, SegmentEnd, SegmentError, SegmentSummary, Segments, View};
-use crate::env::{BLOCK_BYTES, Env, File, round_up_to_block};
+use crate::env::{BLOCK_BYTES, Env, File, is_medium_error, round_up_to_block};
 
 const DATA_SUFFIX: &str = ".log";
 const INDEX_SUFFIX: &str = ".index";
@@ -250,7 +250,7 @@ impl<E: Env> Segments<E> {
         if let Some(previous) = self.with_active(base, |active| active.previous) {
             return Ok(Some(previous));
         }
-        let header = self.read_header(base).await?;
+        let (header, _) = self.read_header(base).await?;
         let path = self.data_path(base);
         let view = View {
             base,
@@ -284,10 +284,14 @@ impl<E: Env> Segments<E> {
         if let Some(facts) = complete.facts {
             return Ok(facts);
         }
-        let header = self.read_header(base).await?;
+        let (header, mut lasting) = self.read_header(base).await?;
         let seal = match self.read_seal(&complete).await? {
             Ok(seal) => seal,
-            Err(flaw) => self.rebuild_seal(&complete, flaw).await?,
+            Err(flaw) => {
+                let (seal, reached_all) = self.rebuild_seal(&complete, flaw).await?;
+                lasting &= reached_all;
+                seal
+            }
         };
         let facts = Facts {
             created_ms: header.created_ms,
@@ -296,6 +300,9 @@ impl<E: Env> Segments<E> {
             next_offset: seal.next_offset,
             max_timestamp: seal.max_timestamp,
         };
+        if !lasting {
+            return Ok(facts);
+        }
         let mut state = self.state.borrow_mut();
         if let Ok(at) = state
             .complete
@@ -306,7 +313,7 @@ impl<E: Env> Segments<E> {
         Ok(facts)
     }
 
-    fn complete(&self, base: Offset) -> Option<Complete> {
+    pub(super) fn complete(&self, base: Offset) -> Option<Complete> {
         let state = self.state.borrow();
         let at = state
             .complete
@@ -342,14 +349,17 @@ impl<E: Env> Segments<E> {
     }
 
     /// The header block. It holds nothing that a reader needs to be sure of the entries, so that a
-    /// damaged one is told and done without.
-    async fn read_header(&self, base: Offset) -> Result<FileHeader, SegmentError> {
+    /// damaged one is told and done without. False if the disk may give it the next time.
+    async fn read_header(&self, base: Offset) -> Result<(FileHeader, bool), SegmentError> {
         let path = self.data_path(base);
         let file = self.reader(base).await?;
-        let block = file.read_at(0, BLOCK_BYTES).await;
-        let block = block.map_err(|error| SegmentError::io("read", &path, error))?;
-        match FileHeader::decode(&block, self.partition, base) {
-            Ok(header) => Ok(header),
+        let read = match file.read_at(0, BLOCK_BYTES).await {
+            Ok(block) => FileHeader::decode(&block, self.partition, base),
+            Err(error) if is_medium_error(&error) => Err(Flaw::Unreadable),
+            Err(error) => return Err(SegmentError::io("read", &path, error)),
+        };
+        match read {
+            Ok(header) => Ok((header, true)),
             Err(Flaw::Newer(found)) => Err(SegmentError::NewerVersion {
                 path,
                 found,
@@ -359,12 +369,13 @@ impl<E: Env> Segments<E> {
                 count(&self.files.counters.damages, 1);
                 tracing::error!(path = %path.display(), %flaw, "the first block of a segment is damaged; its batches are still verified one by one");
                 let created_ms = self.env.wall_clock_ms();
-                Ok(FileHeader {
+                let header = FileHeader {
                     partition: self.partition,
                     base,
                     created_ms,
                     previous: None,
-                })
+                };
+                Ok((header, flaw != Flaw::Unreadable))
             }
         }
     }
@@ -382,8 +393,11 @@ impl<E: Env> Segments<E> {
             return Ok(Err(Flaw::Short));
         }
         let file = self.reader(complete.base).await?;
-        let block = file.read_at(position, BLOCK_BYTES).await;
-        let block = block.map_err(|error| SegmentError::io("read", &path, error))?;
+        let block = match file.read_at(position, BLOCK_BYTES).await {
+            Ok(block) => block,
+            Err(error) if is_medium_error(&error) => return Ok(Err(Flaw::Unreadable)),
+            Err(error) => return Err(SegmentError::io("read", &path, error)),
+        };
         match Seal::decode(
             &block,
             self.identity(complete.base),
@@ -401,14 +415,20 @@ impl<E: Env> Segments<E> {
 
     /// Finds where a complete segment ends although its seal is damaged: after the last batch below
     /// the next segment's base that a scan reaches. If it does not reach the last one, the next
-    /// segment, which says where this one ended, gives that away to whoever reads across.
-    async fn rebuild_seal(&self, complete: &Complete, flaw: Flaw) -> Result<Seal, SegmentError> {
+    /// segment, which says where this one ended, gives that away to whoever reads or searches
+    /// across. How young the batches are that it did not reach is not known, only that they came
+    /// before the next segment: retention must not take them for older. False if the disk may let a
+    /// scan get further the next time.
+    async fn rebuild_seal(
+        &self,
+        complete: &Complete,
+        flaw: Flaw,
+    ) -> Result<(Seal, bool), SegmentError> {
         let (base, path) = (complete.base, self.data_path(complete.base));
         tracing::error!(path = %path.display(), %flaw, "the last block of a segment is damaged; scanning for the end of its batches");
         count(&self.files.counters.damages, 1);
-        let next_base = self
-            .base_after(base)
-            .unwrap_or_else(|| self.end().next_offset);
+        let next = self.base_after(base);
+        let next_base = next.unwrap_or_else(|| self.end().next_offset);
         let file = self.reader(base).await?;
         let range = (
             FIRST_ENTRY,
@@ -433,7 +453,15 @@ impl<E: Env> Segments<E> {
                     seal.max_timestamp = seal.max_timestamp.max(header.max_timestamp);
                 }
                 Err(Fault::Io(error)) => return Err(SegmentError::io("read", &path, error)),
-                _ => return Ok(seal),
+                Err(fault) => {
+                    let latest_ms = match next {
+                        Some(next) => self.read_header(next).await?.0.created_ms,
+                        None => self.env.wall_clock_ms(),
+                    };
+                    seal.max_timestamp = seal.max_timestamp.max(latest_ms);
+                    return Ok((seal, !matches!(fault, Fault::Unreadable(..))));
+                }
+                Ok(_) => return Ok((seal, true)),
             }
         }
     }

@@ -108,19 +108,41 @@ impl<E: Env> Segments<E> {
         from: Offset,
         at: Offset,
     ) -> Result<Option<Offset>, SegmentError> {
-        let Some(next_base) = self.base_after(view.base) else {
-            return Ok(None);
+        let next = self.view_after(view, from).await?;
+        Ok(next.map(|next| next.base.max(at)))
+    }
+
+    /// The segment after one, if there is one and no batch between the two is missing.
+    pub(super) async fn view_after(
+        &self,
+        view: &View,
+        from: Offset,
+    ) -> Result<Option<View>, SegmentError> {
+        let (next, lost, next_offset) = match self.base_after(view.base) {
+            Some(base) => {
+                let next = self.view(base).await?;
+                let lost = next.previous.is_some_and(|previous| {
+                    previous.base != view.base || previous.next_offset != view.next_offset
+                });
+                (Some(next), lost, base)
+            }
+            None => {
+                let end = self.end().next_offset;
+                // The active one has just grown, or been completed: nothing is missing from it.
+                let is_complete = self.complete(view.base).is_some();
+                (
+                    None,
+                    is_complete && self.facts(view.base).await?.next_offset < end,
+                    end,
+                )
+            }
         };
-        let next = self.view(next_base).await?;
-        let lost = next.previous.is_some_and(|previous| {
-            previous.base != view.base || previous.next_offset != view.next_offset
-        });
         if lost {
             let first = view.next_offset.max(from);
             let what = "batches before the next segment are missing".to_owned();
-            return Err(self.damaged(&view.path, view.end, first, Some(next_base), what));
+            return Err(self.damaged(&view.path, view.end, first, Some(next_offset), what));
         }
-        Ok(Some(next_base.max(at)))
+        Ok(next)
     }
 
     /// Reads from `from` to the end of the view, and returns whether it ran out of room before.
@@ -210,9 +232,9 @@ impl<E: Env> Segments<E> {
             Fault::Io(_) => return Err(self.faulty(view, from, None, fault)),
         };
         // The next entry cannot be found by this one's length: the index knows one further on.
-        let mut after = self.place_after(view, position).await;
+        let mut after = self.place_after(view, position).await?;
         while let Some(place) = after.filter(|place| place.offset <= from) {
-            after = self.place_after(view, place.position).await;
+            after = self.place_after(view, place.position).await?;
         }
         let next = after.map_or(view.next_offset, |place| place.offset);
         Err(self.faulty(view, from, Some(next), fault))

@@ -24,7 +24,7 @@ impl<E: Env> Segments<E> {
             {
                 return Ok(Some(found));
             }
-            next = self.next_view(&view).await?;
+            next = self.view_after(&view, from).await?;
         }
         Ok(None)
     }
@@ -34,12 +34,12 @@ impl<E: Env> Segments<E> {
         let first = self.first_view(from).await?;
         let mut largest = NO_TIMESTAMP;
         let mut next = match &first {
-            Some(first) => self.next_view(first).await?,
+            Some(first) => self.view_after(first, from).await?,
             None => return Ok(None),
         };
         while let Some(view) = next {
             largest = largest.max(self.view_max_timestamp(&view).await?);
-            next = self.next_view(&view).await?;
+            next = self.view_after(&view, from).await?;
         }
         // Of the first segment only a part may count; that it is needed is rare.
         if let Some(first) = first
@@ -60,13 +60,6 @@ impl<E: Env> Segments<E> {
         }
         let base = self.base_for(from).await?;
         self.view(base).await.map(Some)
-    }
-
-    async fn next_view(&self, view: &View) -> Result<Option<View>, SegmentError> {
-        match self.base_after(view.base) {
-            Some(base) => self.view(base).await.map(Some),
-            None => Ok(None),
-        }
     }
 
     async fn view_max_timestamp(&self, view: &View) -> Result<i64, SegmentError> {

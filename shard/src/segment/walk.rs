@@ -8,7 +8,7 @@ use super::files::{Ahead, FileCache, SegmentKey, count};
 use super::format::{
     ENTRY_HEADER_BYTES, EntryHeader, FIRST_ENTRY, Flaw, Identity, PARSE_BYTES, Parsed, parse_entry,
 };
-use crate::env::{BLOCK_BYTES, Env, File, round_up_to_block};
+use crate::env::{BLOCK_BYTES, Env, File, is_medium_error, round_up_to_block};
 
 /// Bytes fetched at a time by a scan of headers.
 pub(super) const SCAN_BYTES: usize = 256 << 10;
@@ -127,7 +127,7 @@ impl<E: Env> Walk<E> {
         }
         let (start, fetch) = fetch_range(position, len, self.fetch_bytes, self.end);
         let buffer = self.file.read_at(start, fetch).await.map_err(|error| {
-            if error.raw_os_error() == Some(libc::EIO) {
+            if is_medium_error(&error) {
                 Fault::Unreadable(position, error)
             } else {
                 Fault::Io(error)

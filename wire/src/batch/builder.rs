@@ -5,9 +5,13 @@ use bytes::{BufMut, BytesMut};
 use super::compression::Compression;
 use super::header::{Attributes, BATCH_HEADER_BYTES, BatchHeader};
 use super::records::Header;
+use super::validate::NO_TIMESTAMP;
 use super::varint;
 use crate::frame::MAX_FRAME_BYTES;
 use crate::ids::Offset;
+
+/// The most offsets that one batch takes: the last one's distance from the first is an `i32`.
+const MOST_OFFSETS: u32 = 1 << 31;
 
 /// Why a record did not fit or a batch could not be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -153,6 +157,29 @@ impl BatchBuilder {
         header.write(&mut batch);
         Ok(batch)
     }
+}
+
+/// A batch without records that takes `offsets` offsets, from 1 to 2^31, as compaction leaves them:
+/// whoever reads goes on after it.
+#[must_use]
+pub fn empty_batch(offsets: u32) -> BytesMut {
+    let mut batch = BytesMut::zeroed(BATCH_HEADER_BYTES);
+    let header = BatchHeader {
+        base_offset: Offset::ZERO,
+        total_bytes: batch.len(),
+        leader_epoch: -1,
+        crc: 0,
+        attributes: Attributes::with_compression(Compression::None),
+        last_offset_delta: offsets.clamp(1, MOST_OFFSETS) - 1,
+        base_timestamp: NO_TIMESTAMP,
+        max_timestamp: NO_TIMESTAMP,
+        producer_id: -1,
+        producer_epoch: -1,
+        base_sequence: -1,
+        record_count: 0,
+    };
+    header.write(&mut batch);
+    batch
 }
 
 fn nullable_len(bytes: Option<&[u8]>) -> usize {

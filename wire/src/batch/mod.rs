@@ -6,7 +6,7 @@
 //! - [`verify`] checks one batch that comes from a disk or a broker; [`validate_produced`] also
 //!   checks everything that a broker demands of a producer, every record's framing included.
 //! - [`iter_batches`] and [`split_batches`] cut a run of batches; [`Records`] decodes one.
-//! - [`BatchBuilder`] makes one.
+//! - [`BatchBuilder`] makes one, [`empty_batch`] one that only takes offsets.
 //!
 //! Nothing here allocates by a length or a count that the bytes merely claim: decompression grows
 //! with what really comes out, up to a limit that the caller sets.
@@ -22,7 +22,7 @@ mod tests;
 mod validate;
 mod varint;
 
-pub use builder::{BatchBuilder, BuildError};
+pub use builder::{BatchBuilder, BuildError, empty_batch};
 pub use compression::{Compression, UnknownCompression};
 pub use error::BatchError;
 pub use header::{

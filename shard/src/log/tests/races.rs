@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join3;
 use millrace_wire::ids::Offset;
 
-use super::{KEEP_ALL, batch, name, open, partition_id, produce};
+use super::{KEEP_ALL, batch, make, open, partition_id, produce};
 use crate::env::Env;
 use crate::env::simulated::Simulation;
 use crate::error::StorageError;
@@ -17,20 +17,14 @@ fn a_search_or_a_read_that_a_removal_overtakes_says_so() {
         Simulation::new(1).run(move |env| async move {
             let shard = open(&env).await;
             let id = partition_id(1);
-            let partition = shard
-                .create_partition(id, &name(1), KEEP_ALL)
-                .await
-                .unwrap();
+            let partition = make(&shard, 1, KEEP_ALL).await;
             for number in 0..60 {
                 produce(&partition, 1_000 + number * 10, 1_500).await;
             }
             // Begun anew, it has looked at no segment yet.
             shard.shutdown().await;
             let shard = open(&env).await;
-            let partition = shard
-                .create_partition(id, &name(1), KEEP_ALL)
-                .await
-                .unwrap();
+            let partition = make(&shard, 1, KEEP_ALL).await;
             // Both begin in the segments and end in memory, which the removal clears at once.
             let search = partition.find_offset(query);
             let read = partition.read(Offset(0), 1 << 20, true);
@@ -61,10 +55,7 @@ fn retention_spares_what_is_written_while_it_completes_an_old_segment() {
             segment_bytes: 1 << 20,
             ..KEEP_ALL
         };
-        let partition = shard
-            .create_partition(partition_id(1), &name(1), settings)
-            .await
-            .unwrap();
+        let partition = make(&shard, 1, settings).await;
         let now = env.wall_clock_ms();
         for _ in 0..10 {
             produce(&partition, now - 50_000, 1_500).await;

@@ -104,6 +104,9 @@ pub enum Flaw {
     /// The checksum matches but what it says cannot be.
     #[error("{0}")]
     Impossible(&'static str),
+    /// The disk says that it cannot give the bytes.
+    #[error("the disk cannot read it")]
+    Unreadable,
     /// The batch in an entry fails its checks.
     #[error("the batch fails its checks")]
     Batch,

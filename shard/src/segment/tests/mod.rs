@@ -5,6 +5,7 @@ mod format;
 mod glommio;
 mod model;
 mod small;
+mod unreadable;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
