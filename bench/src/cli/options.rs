@@ -10,7 +10,7 @@ use millrace_wire::batch::Compression;
 
 use super::Failure;
 use crate::broker::BrokerSettings;
-use crate::cpu::{CpuPlan, RequestedCpus, allowed_cpus};
+use crate::cpu::{CpuPlan, RequestedCpus, allowed_cpus, disk_cpu};
 use crate::load::{Arrivals, Pace, RecordSize};
 use crate::protocol::ProtocolName;
 use crate::run::{RunSettings, Target};
@@ -32,7 +32,8 @@ pub struct TargetOptions {
     /// Configuration of a broker that is started; may be given many times.
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     pub set: Vec<(String, String)>,
-    /// CPU of a broker that is started [default: the first allowed].
+    /// CPU of a broker that is started [default: the one that takes the
+    /// disk's interrupts, else the first allowed].
     #[arg(long, value_name = "CPU")]
     pub broker_cpu: Option<usize>,
     /// CPU of the load generator [default: another core than the broker's].
@@ -50,11 +51,15 @@ pub struct TargetOptions {
 impl TargetOptions {
     /// The CPUs.
     pub fn cpus(&self) -> Result<CpuPlan, Failure> {
-        let requested = RequestedCpus {
+        let allowed = allowed_cpus()?;
+        let mut requested = RequestedCpus {
             generator: self.cpu,
             broker: self.broker_cpu,
         };
-        Ok(CpuPlan::choose(&allowed_cpus()?, requested)?)
+        if requested == RequestedCpus::default() {
+            requested.broker = disk_cpu(&self.directory).filter(|cpu| allowed.contains(cpu));
+        }
+        Ok(CpuPlan::choose(&allowed, requested)?)
     }
 
     /// What is measured.
