@@ -3,382 +3,22 @@
 //! Nothing acknowledged may be lost or move, and nothing may be read that is not there for good.
 
 mod node;
+mod simulated_client;
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::future::select;
-use millrace_client::core::consumer::Chunk;
-use millrace_client::core::producer::{Accepted, BatchId, Push};
-use millrace_client::core::{
-    ConnectionId, ConsumerId, Core, Event as News, FrameReader, ProducerId, Time,
-};
-use millrace_client::{ClientConfig, ConsumerConfig, ProducerConfig, Record, Start};
-use millrace_server::native::handshake::{self, SessionLimits};
-use millrace_server::native::outbox::{Outbox, Outgoing};
-use millrace_server::native::session::{Held, Session};
-use millrace_shard::env::simulated::{NodeId, SimulatedEnv, Simulation};
+use millrace_shard::env::simulated::{DiskFaults, NodeId, SimulatedEnv, Simulation};
 use millrace_shard::env::{Env, OnPanic, Queue};
-use millrace_shard::local::{Budget, Event};
-use millrace_wire::batch::{DEFAULT_MAX_UNCOMPRESSED_BYTES, Records, split_batches};
-use millrace_wire::frame::{MAX_FRAME_BYTES, PREAMBLE};
-use node::{Node, SimBroker};
+use node::{Bug, Node};
+use simulated_client::{Driver, Log, Network, Observed, PARTITIONS, RECORDS, see};
 
 const BROKER: NodeId = NodeId(0);
 const CLIENT: NodeId = NodeId(1);
-const PARTITIONS: u32 = 3;
-const RECORDS: u64 = 1_500;
-const LIMITS: SessionLimits = SessionLimits {
-    max_frame_bytes: MAX_FRAME_BYTES,
-    max_in_flight: 16,
-};
-/// How long bytes travel, one way.
-const LATENCY: Duration = Duration::from_micros(200);
 
-/// One connection: what is on its way in either direction.
-#[derive(Default)]
-struct Link {
-    to_broker: RefCell<BytesMut>,
-    to_client: RefCell<BytesMut>,
-    broken: Cell<bool>,
-    arrived: Event,
-}
-
-/// Everything that joins the two machines.
-#[derive(Default)]
-struct Network {
-    links: RefCell<BTreeMap<ConnectionId, Rc<Link>>>,
-    /// The broker that listens, if one does.
-    door: RefCell<Option<Rc<Node>>>,
-    /// Something arrived at the client.
-    client_news: Event,
-}
-
-impl Network {
-    /// The broker's machine is gone, and every connection with it.
-    fn cut(&self) {
-        self.door.borrow_mut().take();
-        for link in self.links.borrow().values() {
-            link.broken.set(true);
-        }
-        self.client_news.notify();
-    }
-}
-
-/// What is known of a record, by partition and offset.
-type Log = BTreeMap<(u32, i64), String>;
-
-/// What the client did and saw.
-#[derive(Default)]
-struct Observed {
-    acknowledged: RefCell<Log>,
-    consumed: RefCell<Log>,
-    done: Cell<bool>,
-}
-
-/// Bytes up to `count`, as soon as they are there; nothing once the connection is broken.
-async fn read(link: &Link, count: usize) -> Option<BytesMut> {
-    let enough = || link.broken.get() || link.to_broker.borrow().len() >= count;
-    link.arrived.wait_until(enough).await;
-    (!link.broken.get()).then(|| link.to_broker.borrow_mut().split_to(count))
-}
-
-/// One connection at the broker's end: what `listen` does with a socket.
-async fn serve(
-    network: Rc<Network>,
-    env: SimulatedEnv,
-    link: Rc<Link>,
-    node: Rc<Node>,
-) -> Option<()> {
-    let preamble = read(&link, PREAMBLE.len()).await?;
-    assert_eq!(preamble, PREAMBLE[..]);
-    let (header, payload) = read_frame(&link).await?;
-    let (greeting, wanted) = handshake::read(header, payload).expect("a good handshake");
-    let accepted = &node.brokers[(env.random_u64() % 2) as usize];
-    let to = wanted.shard(accepted.shard_id, 2, |topic, partition| {
-        let id = accepted.topic(topic).ok()?.partition(partition).ok()?;
-        Some((id, accepted.owner(id)))
-    });
-    let broker: &Rc<SimBroker> = &node.brokers[usize::from(to.0)];
-    let outbox = Rc::new(Outbox::default());
-    let hello = handshake::accepted(&greeting, &broker.node, to, LIMITS);
-    outbox.push(Outgoing {
-        pieces: vec![hello],
-        held: Vec::new(),
-    });
-    let sending = send(network, env.clone(), Rc::clone(&link), Rc::clone(&outbox));
-    drop(env.spawn(Queue::Requests, "send", OnPanic::StopProcess, sending));
-    let session = Session::new(Rc::clone(broker), outbox, LIMITS);
-    let budget = Budget::new(1 << 30);
-    loop {
-        let place = session.place().await;
-        let (header, payload) = read_frame(&link).await?;
-        let memory = budget.acquire(payload.len() as u64).await;
-        let goes_on = session
-            .handle(header, payload, Held { place, memory })
-            .await;
-        assert!(goes_on.is_continue(), "the client speaks the protocol");
-    }
-}
-
-async fn read_frame(link: &Link) -> Option<(millrace_wire::frame::FrameHeader, BytesMut)> {
-    let header = read(link, millrace_wire::frame::FRAME_HEADER_BYTES).await?;
-    let header = header[..].try_into().expect("nine bytes");
-    let header = millrace_wire::frame::FrameHeader::parse(header, MAX_FRAME_BYTES).expect("good");
-    Some((header, read(link, header.payload_bytes()).await?))
-}
-
-async fn send(network: Rc<Network>, env: SimulatedEnv, link: Rc<Link>, outbox: Rc<Outbox>) {
-    while let Some(responses) = outbox.take_all().await {
-        env.sleep(LATENCY).await;
-        for outgoing in responses {
-            let mut bytes = link.to_client.borrow_mut();
-            outgoing
-                .pieces
-                .iter()
-                .for_each(|piece| bytes.extend_from_slice(piece));
-        }
-        network.client_news.notify();
-    }
-}
-
-/// The client's machine: the core, and a loop that does what it says.
-struct Driver {
-    env: SimulatedEnv,
-    network: Rc<Network>,
-    observed: Rc<Observed>,
-    core: Core,
-    readers: BTreeMap<ConnectionId, (FrameReader, u64)>,
-    producer: ProducerId,
-    consumer: ConsumerId,
-    /// Values of each batch that is not done, in order, with its partition.
-    batches: BTreeMap<BatchId, (u32, Vec<String>)>,
-    pushed: u64,
-}
-
-impl Driver {
-    fn new(env: SimulatedEnv, network: Rc<Network>, observed: Rc<Observed>, seed: u64) -> Driver {
-        let config = ClientConfig {
-            request_timeout: Duration::from_secs(5),
-            unknown_topic_patience: Duration::from_secs(3600),
-            ..ClientConfig::new(["broker:9092"])
-        };
-        let mut core = Core::new(config, seed);
-        let producer = core.open_producer(ProducerConfig {
-            batch_bytes: 200,
-            delivery_timeout: Duration::from_secs(3600),
-            ..ProducerConfig::default()
-        });
-        let consumer = core.open_consumer(ConsumerConfig::default());
-        let all: Vec<_> = (0..PARTITIONS).map(|p| ("t", p, Start::Earliest)).collect();
-        core.assign(consumer, &all);
-        Driver {
-            env,
-            network,
-            observed,
-            core,
-            readers: BTreeMap::new(),
-            producer,
-            consumer,
-            batches: BTreeMap::new(),
-            pushed: 0,
-        }
-    }
-
-    fn now(&self) -> Time {
-        Time(Duration::from_nanos(self.env.now().0))
-    }
-
-    async fn run(mut self) {
-        loop {
-            let heard = self.network.client_news.listen();
-            self.core.handle_timeout(self.now());
-            self.receive();
-            self.push();
-            self.carry_out();
-            self.consume();
-            let next = self
-                .core
-                .poll_timeout()
-                .map_or(Duration::from_secs(1), |at| at.since(self.now()));
-            // A record now and then, rather than all at once.
-            let pause = next
-                .min(Duration::from_millis(2))
-                .max(Duration::from_micros(1));
-            select(heard, std::pin::pin!(self.env.sleep(pause))).await;
-        }
-    }
-
-    /// Hands the core what came in.
-    fn receive(&mut self) {
-        let links: Vec<_> = self
-            .network
-            .links
-            .borrow()
-            .iter()
-            .map(|(id, link)| (*id, Rc::clone(link)))
-            .collect();
-        for (id, link) in links {
-            let Some((reader, _)) = self.readers.get_mut(&id) else {
-                continue;
-            };
-            let bytes = link.to_client.borrow_mut().split();
-            reader.buffer().extend_from_slice(&bytes);
-            let mut frames = Vec::new();
-            while let Some(frame) = reader.next_frame().expect("the broker speaks the protocol") {
-                frames.push(frame);
-            }
-            for (header, payload) in frames {
-                self.core.handle_frame(self.now(), id, header, payload);
-            }
-            if link.broken.get() {
-                self.forget(id);
-                self.core.handle_disconnected(self.now(), id, "reset");
-            }
-        }
-    }
-
-    fn forget(&mut self, id: ConnectionId) {
-        self.readers.remove(&id);
-        let link = self.network.links.borrow_mut().remove(&id);
-        if let Some(link) = link {
-            link.broken.set(true);
-            link.arrived.notify();
-        }
-    }
-
-    /// Produces a few more records.
-    fn push(&mut self) {
-        for _ in 0..3 {
-            if self.pushed == RECORDS {
-                return;
-            }
-            let partition = (self.pushed % u64::from(PARTITIONS)) as u32;
-            let value = format!("{partition}:{:04}", self.pushed);
-            let record = Record::new("t", value.clone()).partition(partition);
-            let wall = self.env.wall_clock_ms();
-            match self.core.push(self.now(), self.producer, &record, wall) {
-                Push::Accepted(Accepted {
-                    batch,
-                    index,
-                    partition,
-                    ..
-                }) => {
-                    let (_, values) = self.batches.entry(batch).or_insert((partition, Vec::new()));
-                    assert_eq!(values.len(), index as usize);
-                    values.push(value);
-                    self.pushed += 1;
-                }
-                Push::Full | Push::Wait => return,
-                Push::Refused(error) => panic!("refused: {error}"),
-            }
-        }
-        self.core.flush(self.now(), self.producer);
-    }
-
-    /// Does what the core wants done.
-    fn carry_out(&mut self) {
-        loop {
-            while let Some(transmit) = self.core.poll_transmit(self.now()) {
-                self.transmit(transmit.connection, &transmit.parts);
-            }
-            match self.core.poll_event() {
-                None => return,
-                Some(News::Connect { connection, .. }) => self.connect(connection),
-                Some(News::Close { connection }) => self.forget(connection),
-                Some(News::BatchDone { batch, outcome, .. }) => {
-                    let place = outcome.expect("the producer has patience");
-                    let base = place.base_offset.expect("acks all tells the offset");
-                    let (partition, values) = self.batches.remove(&batch).expect("done once");
-                    let mut acknowledged = self.observed.acknowledged.borrow_mut();
-                    for (offset, value) in (base..).zip(values) {
-                        let other = acknowledged.insert((partition, offset), value);
-                        assert_eq!(other, None, "two records at {partition}/{offset}");
-                    }
-                    if self.pushed == RECORDS && self.batches.is_empty() {
-                        self.observed.done.set(true);
-                    }
-                }
-                Some(_) => {}
-            }
-        }
-    }
-
-    fn connect(&mut self, id: ConnectionId) {
-        let Some(node) = self.network.door.borrow().clone() else {
-            return self
-                .core
-                .handle_disconnected(self.now(), id, "connection refused");
-        };
-        let link = Rc::new(Link::default());
-        self.network.links.borrow_mut().insert(id, Rc::clone(&link));
-        self.readers.insert(id, (FrameReader::new(), 0));
-        let env = node.brokers[0].env.clone();
-        let serving = serve(Rc::clone(&self.network), env.clone(), link, node);
-        drop(env.spawn(Queue::Requests, "connection", OnPanic::StopProcess, serving));
-        self.core.handle_connected(self.now(), id);
-    }
-
-    fn transmit(&mut self, id: ConnectionId, parts: &[Bytes]) {
-        let Some((_, frames)) = self.readers.get_mut(&id) else {
-            return;
-        };
-        *frames += 1;
-        let written = *frames;
-        if let Some(link) = self.network.links.borrow().get(&id) {
-            let mut bytes = link.to_broker.borrow_mut();
-            parts.iter().for_each(|part| bytes.extend_from_slice(part));
-            drop(bytes);
-            link.arrived.notify();
-        }
-        self.core.handle_written(self.now(), id, written);
-    }
-
-    fn consume(&mut self) {
-        while let Some(Chunk {
-            partition,
-            offset,
-            data,
-            ..
-        }) = self.core.take_chunk(self.consumer)
-        {
-            see(
-                &mut self.observed.consumed.borrow_mut(),
-                partition,
-                offset,
-                data,
-            );
-        }
-        let error = self.core.take_consumer_error(self.consumer);
-        assert_eq!(error, None, "the consumer's offsets are always there");
-    }
-}
-
-/// Notes what was read from `offset` on; what was read before at the same place must be the same.
-fn see(log: &mut Log, partition: u32, offset: i64, data: Bytes) {
-    for batch in split_batches(data) {
-        let batch = batch.expect("a batch");
-        for record in Records::decode(&batch, DEFAULT_MAX_UNCOMPRESSED_BYTES).expect("decodes") {
-            let record = record.expect("a record");
-            if record.offset.0 < offset {
-                continue;
-            }
-            let value = String::from_utf8(record.value.expect("has one").to_vec()).expect("text");
-            let place = (partition, record.offset.0);
-            let before = log.insert(place, value.clone());
-            assert!(
-                before.is_none_or(|before| before == value),
-                "{place:?} changed"
-            );
-        }
-    }
-}
-
-async fn keep_running(env: SimulatedEnv, network: Rc<Network>) {
-    let node = Rc::new(Node::start(&env, 2).await);
+async fn keep_running(env: SimulatedEnv, network: Rc<Network>, bug: Option<Bug>) {
+    let node = Rc::new(Node::start_with(&env, 2, bug).await);
     let mut connection = node.connect(0);
     // It is there already in every life but the first.
     connection
@@ -401,7 +41,7 @@ async fn read_all(env: SimulatedEnv) -> Log {
                 break;
             }
             assert_eq!(response.topics[0].partitions[0].status.code, 0);
-            see(&mut log, partition, offset, attached);
+            see(&mut log, partition, offset, attached).expect("read once");
             offset = log.range((partition, 0)..(partition + 1, 0)).count() as i64;
         }
     }
@@ -409,9 +49,20 @@ async fn read_all(env: SimulatedEnv) -> Log {
     log
 }
 
-fn one_life_after_another(seed: u64) {
+/// A client's work beside a broker whose power goes away `failures` times, perhaps one with a bug.
+/// What went wrong, if anything did.
+fn one_life_after_another(seed: u64, failures: u32, bug: Option<Bug>) -> Vec<String> {
     let simulation = Simulation::new(seed);
     simulation.add_node(Default::default());
+    // Power is most likely to fail while something slow is under way.
+    simulation.set_faults(
+        BROKER,
+        DiskFaults {
+            slow: 0.05,
+            slow_factor: 30,
+            ..DiskFaults::default()
+        },
+    );
     let network = Rc::new(Network::default());
     let observed = Rc::new(Observed::default());
     let client = simulation.env(CLIENT);
@@ -427,13 +78,13 @@ fn one_life_after_another(seed: u64) {
         OnPanic::StopProcess,
         driver.run(),
     ));
-    let mut lives = 0;
+    let (mut lives, mut cuts) = (0, 0);
     while !observed.done.get() {
         let env = simulation.restart(BROKER);
-        let running = keep_running(env.clone(), Rc::clone(&network));
+        let running = keep_running(env.clone(), Rc::clone(&network), bug);
         drop(env.spawn(Queue::Requests, "node", OnPanic::StopProcess, running));
         // Power fails a while after the start; in the end it holds.
-        let holds = lives >= 6;
+        let holds = lives >= failures;
         let span = match holds {
             true => 120_000,
             false => 3 + client.random_u64() % 150,
@@ -450,6 +101,7 @@ fn one_life_after_another(seed: u64) {
             "it did not recover within {span} ms"
         );
         if !observed.done.get() {
+            cuts += 1;
             if client.random_u64().is_multiple_of(4) {
                 simulation.kill(BROKER);
             } else {
@@ -468,41 +120,103 @@ fn one_life_after_another(seed: u64) {
     let log = simulation
         .try_run(BROKER, move |_| read_all(env))
         .unwrap_or_else(|reason| panic!("seed {seed}: {reason:?}"));
-    check(&log, &observed);
+    check(&log, &observed, cuts)
 }
 
-fn check(log: &Log, observed: &Observed) {
+/// Holds what is stored in the end against what the client saw.
+fn check(log: &Log, observed: &Observed, cuts: usize) -> Vec<String> {
+    let mut violations = observed.violations.borrow().clone();
     let acknowledged = observed.acknowledged.borrow();
-    assert_eq!(acknowledged.len() as u64, RECORDS);
-    for (place, value) in acknowledged.iter() {
-        assert_eq!(log.get(place), Some(value), "acknowledged at {place:?}");
+    if acknowledged.len() as u64 != RECORDS {
+        violations.push(format!("{} records acknowledged", acknowledged.len()));
     }
-    for (place, value) in observed.consumed.borrow().iter() {
-        assert_eq!(log.get(place), Some(value), "read at {place:?}");
+    for (what, seen) in [
+        ("acknowledged", &acknowledged),
+        ("read", &observed.consumed.borrow()),
+    ] {
+        for (place, value) in seen
+            .iter()
+            .filter(|(place, value)| log.get(place) != Some(value))
+        {
+            let now = log.get(place);
+            violations.push(format!("{what} at {place:?}: {value}, now there: {now:?}"));
+        }
     }
     for partition in 0..PARTITIONS {
-        let range = (partition, 0)..(partition + 1, 0);
-        let offsets = log.range(range.clone()).map(|((_, offset), _)| *offset);
-        assert!(
-            offsets.eq(0..log.range(range.clone()).count() as i64),
-            "dense"
-        );
-        // A batch of unknown fate is sent again, so a value may come twice; but never a new one
-        // before those that were produced earlier.
-        let mut first_seen: Vec<&String> = Vec::new();
-        for (_, value) in log.range(range) {
-            assert!(value.starts_with(&format!("{partition}:")), "{value}");
-            if !first_seen.contains(&value) {
-                first_seen.push(value);
-            }
+        check_order(log, partition, cuts, &mut violations);
+    }
+    violations
+}
+
+/// Offsets are dense and values in the order in which they were produced. A batch of unknown fate
+/// is sent again, so a value may come once more for each time that connections were cut; but never
+/// a new one before those that were produced earlier.
+fn check_order(log: &Log, partition: u32, cuts: usize, violations: &mut Vec<String>) {
+    let mut times: BTreeMap<&String, usize> = BTreeMap::new();
+    let mut newest: Option<&String> = None;
+    let range = (partition, 0)..(partition + 1, 0);
+    for (expected, ((_, offset), value)) in (0..).zip(log.range(range)) {
+        if *offset != expected {
+            violations.push(format!("{partition}/{expected} is missing"));
+            return;
         }
-        assert!(first_seen.is_sorted(), "reordered: {first_seen:?}");
+        if !value.starts_with(&format!("{partition}:")) {
+            violations.push(format!("{value} is in partition {partition}"));
+        }
+        let seen = times.entry(value).or_default();
+        *seen += 1;
+        if *seen > 1 + cuts {
+            violations.push(format!("{value} is there {seen} times after {cuts} cuts"));
+        }
+        if *seen == 1 {
+            if newest.is_some_and(|newest| newest > value) {
+                violations.push(format!("{value} is behind {newest:?}: reordered"));
+            }
+            newest = Some(value);
+        }
     }
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_read_was_not_there_for_good() {
     for seed in 0..100 {
-        one_life_after_another(seed);
+        let violations = one_life_after_another(seed, 6, None);
+        assert!(violations.is_empty(), "seed {seed}: {violations:#?}");
     }
+}
+
+/// Without this nobody would know whether the test above can fail.
+#[test]
+fn bugs_between_the_shards_are_seen() {
+    for (bug, failures, expected) in [
+        (Bug::AcknowledgedEarly, 6, "acknowledged at"),
+        (Bug::Lost, 0, "acknowledged at"),
+        (Bug::Twice, 0, "2 times after 0 cuts"),
+        (Bug::Misplaced, 0, "is in partition"),
+    ] {
+        let (seed, seen) = (0..50)
+            .map(|seed| (seed, one_life_after_another(seed, failures, Some(bug))))
+            .find(|(_, violations)| !violations.is_empty())
+            .unwrap_or_else(|| panic!("{bug:?} was not seen"));
+        println!("{bug:?} was seen with seed {seed}");
+        assert!(
+            seen.iter().any(|violation| violation.contains(expected)),
+            "{bug:?}: {seen:#?}"
+        );
+    }
+}
+
+#[test]
+fn the_order_of_a_log_is_judged() {
+    let judge = |values: &[&str], cuts| {
+        let log = (0..).zip(values);
+        let log = log.map(|(offset, value)| ((0, offset), format!("0:{value}")));
+        let mut violations = Vec::new();
+        check_order(&log.collect(), 0, cuts, &mut violations);
+        violations.join("; ")
+    };
+    assert_eq!(judge(&["1", "2", "3"], 0), "");
+    assert_eq!(judge(&["1", "2", "1", "2", "3"], 1), "");
+    assert!(judge(&["1", "2", "1", "2", "3"], 0).contains("2 times after 0 cuts"));
+    assert!(judge(&["1", "3", "2"], 5).contains("reordered"));
 }

@@ -100,8 +100,11 @@ impl SettingArgs {
 
 pub(super) fn run(arguments: &ServeArgs) -> Result<(), Failure> {
     let config = arguments.settings.resolve()?.config;
-    let _logging = crate::logging::start(&config.log.level, config.log.format);
-    crate::serve::run(&config).map_err(|error| failed(&error.to_string(), config.log.format))
+    let logging = crate::logging::start(&config.log.level, config.log.format);
+    let served = crate::serve::run(&config);
+    // Events that wait to be written come before what ended it all.
+    drop(logging);
+    served.map_err(|error| failed(&error.to_string(), config.log.format))
 }
 
 /// What ended the broker, in the form of its log, and whatever `log.level` hides.

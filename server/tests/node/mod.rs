@@ -3,14 +3,16 @@
 
 #![allow(dead_code, reason = "each test uses what it needs")]
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use millrace_server::broker::calls::{Call, Local, Peers, Reply, shard_gone};
+use millrace_server::broker::calls::{
+    Appended, Call, CheckedBatch, Local, Peers, Reply, shard_gone,
+};
 use millrace_server::broker::{Broker, BrokerLimits, NodeIdentity};
 use millrace_server::controller::driver::Controller;
 use millrace_server::controller::state::Rules;
@@ -28,7 +30,7 @@ use millrace_wire::batch::{
 };
 use millrace_wire::error::{ErrorCode, WireError};
 use millrace_wire::frame::{FRAME_HEADER_BYTES, Format, FrameHeader, MAX_FRAME_BYTES};
-use millrace_wire::ids::ShardId;
+use millrace_wire::ids::{Offset, PartitionId, PartitionIndex, ShardId};
 use millrace_wire::native::messages::*;
 use millrace_wire::native::{Request, Response, decode_response, encode_request};
 
@@ -41,10 +43,30 @@ pub struct Node {
     pub controller: Rc<Controller<SimulatedEnv>>,
 }
 
+/// A bug to plant in a node, for tests that want to know whether they would see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// What another shard appends is acknowledged before it is durable.
+    AcknowledgedEarly,
+    /// Now and then such an append is acknowledged and not made.
+    Lost,
+    /// Now and then it is made twice.
+    Twice,
+    /// Now and then it is made in another partition.
+    Misplaced,
+}
+
+/// How often a bug that comes now and then comes.
+const NOW_AND_THEN: u64 = 20;
+
 /// The mesh of a simulated node.
 struct Mesh {
     env: SimulatedEnv,
     brokers: Rc<RefCell<Vec<Weak<SimBroker>>>>,
+    bug: Option<Bug>,
+    appends: Cell<u64>,
+    /// Where the next append of each partition will begin, for bugs that do not wait to be told.
+    next: RefCell<BTreeMap<PartitionId, i64>>,
 }
 
 impl Peers for Mesh {
@@ -57,8 +79,21 @@ impl Peers for Mesh {
         let Some(broker) = broker else {
             return Box::pin(async move { Err(shard_gone(to)) });
         };
+        let reply = match (self.bug, call) {
+            (Some(bug), Call::Append(batch)) => self.append_wrongly(bug, &broker, batch),
+            (_, call) => self.carry_out(to, broker.answer(call)),
+        };
+        Box::pin(async move { Ok(reply) })
+    }
+}
+
+impl Mesh {
+    fn carry_out(
+        &self,
+        to: ShardId,
+        answer: impl Future<Output = Reply> + 'static,
+    ) -> Local<Reply> {
         let (sender, receiver) = oneshot();
-        let answer = broker.answer(call);
         let task = async move {
             // Whoever asked may have gone.
             let _ = sender.send(answer.await);
@@ -68,13 +103,66 @@ impl Peers for Mesh {
                 .spawn(Queue::Requests, "mesh", OnPanic::StopProcess, task),
         );
         Box::pin(async move {
-            let reply: Local<Reply> = Box::pin(async move {
-                receiver
-                    .await
-                    .unwrap_or_else(|_| Reply::Failed(shard_gone(to)))
-            });
-            Ok(reply)
+            receiver
+                .await
+                .unwrap_or_else(|_| Reply::Failed(shard_gone(to)))
         })
+    }
+
+    fn append_wrongly(
+        &self,
+        bug: Bug,
+        broker: &Rc<SimBroker>,
+        batch: CheckedBatch,
+    ) -> Local<Reply> {
+        self.appends.set(self.appends.get() + 1);
+        let to = broker.shard_id;
+        let is_time = self.appends.get().is_multiple_of(NOW_AND_THEN);
+        match bug {
+            Bug::AcknowledgedEarly => {
+                let early = self.foretold(broker, &batch);
+                drop(self.carry_out(to, broker.answer(Call::Append(batch))));
+                early
+            }
+            Bug::Lost if is_time => self.foretold(broker, &batch),
+            Bug::Twice if is_time => {
+                let again = CheckedBatch {
+                    batch: batch.batch.clone(),
+                    ..batch
+                };
+                drop(self.carry_out(to, broker.answer(Call::Append(again))));
+                self.carry_out(to, broker.answer(Call::Append(batch)))
+            }
+            Bug::Misplaced if is_time => {
+                let index = PartitionIndex(batch.partition.partition.0 ^ 2);
+                let elsewhere = PartitionId {
+                    partition: index,
+                    ..batch.partition
+                };
+                let misplaced = CheckedBatch {
+                    partition: elsewhere,
+                    ..batch
+                };
+                self.carry_out(to, broker.answer(Call::Append(misplaced)))
+            }
+            _ => self.carry_out(to, broker.answer(Call::Append(batch))),
+        }
+    }
+
+    /// The answer that an append will get if all goes well.
+    fn foretold(&self, broker: &SimBroker, batch: &CheckedBatch) -> Local<Reply> {
+        let partition = broker.storage().partition(batch.partition);
+        let end = partition.map_or(0, |partition| partition.watermarks().appended.0);
+        let mut next = self.next.borrow_mut();
+        let next = next.entry(batch.partition).or_default();
+        let base = end.max(*next);
+        *next = base + i64::from(batch.record_count);
+        let reply = Reply::Appended(Appended {
+            base_offset: Offset(base),
+            append_time_ms: None,
+            log_start: Offset(0),
+        });
+        Box::pin(async move { reply })
     }
 }
 
@@ -90,6 +178,11 @@ pub fn rules() -> Rules {
 impl Node {
     /// Starts a node over the disk of `env`.
     pub async fn start(env: &SimulatedEnv, shards: u16) -> Node {
+        Node::start_with(env, shards, None).await
+    }
+
+    /// Starts a node that may have a bug.
+    pub async fn start_with(env: &SimulatedEnv, shards: u16, bug: Option<Bug>) -> Node {
         env.create_directory(Path::new("/data"))
             .await
             .expect("made");
@@ -103,6 +196,9 @@ impl Node {
             let mesh = Mesh {
                 env: env.clone(),
                 brokers: Rc::clone(&all),
+                bug,
+                appends: Cell::new(0),
+                next: RefCell::default(),
             };
             let limits = BrokerLimits {
                 response_bytes: 8 << 20,
