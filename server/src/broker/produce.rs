@@ -82,6 +82,11 @@ enum Place<E: Env> {
 }
 
 impl<E: Env> Appending<E> {
+    /// Whether the batch is in a partition of this shard.
+    pub fn is_here(&self) -> bool {
+        matches!(self.0, Place::Here { .. })
+    }
+
     /// Waits until the batch is durable, at most `timeout_ms` (0: the broker's own limit).
     pub async fn durable_within(self, env: &E, timeout_ms: u32) -> Result<Appended, WireError> {
         let timeout = match timeout_ms {

@@ -18,7 +18,7 @@ use socket2::Socket;
 
 use super::connection::{Arrival, Connection};
 use super::gate::Gate;
-use super::socket::{into_owned, listener};
+use super::socket::{Scratch, into_owned, listener};
 use crate::broker::{Broker, Hooks, count};
 use crate::native::handoff::MovedConnection;
 use crate::native::handshake::SessionLimits;
@@ -55,6 +55,7 @@ pub struct Listener<E: Env> {
     pub(super) settings: ListenSettings,
     pub(super) request_budget: Budget,
     pub(super) gates: Gates,
+    pub(super) scratch: Scratch,
     connections: Semaphore,
     half_open: RefCell<VecDeque<(u64, Rc<Event>)>>,
     open: RefCell<HashMap<u64, Rc<Outbox>>>,
@@ -101,6 +102,7 @@ impl<E: Env> Listener<E> {
             request_budget: Budget::new(settings.request_bytes),
             connections: Semaphore::new(u64::from(settings.max_connections)),
             gates: Gates::default(),
+            scratch: Scratch::default(),
             half_open: RefCell::default(),
             open: RefCell::default(),
             next: Cell::new(0),

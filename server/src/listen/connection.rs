@@ -10,16 +10,16 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::{Either, select};
 use millrace_shard::env::{Env, OnPanic, Queue};
+use millrace_shard::local::Permit;
 use millrace_shard::metrics::Stage;
-use millrace_wire::error::WireError;
-use millrace_wire::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use millrace_wire::ids::ShardId;
 
 use super::accept::{Inside, Listener};
-use super::greet::{Turned, answerable, frame_error, greet};
+use super::frames::{Frame, FrameLimits, FrameReader};
+use super::greet::{Turned, greet};
 use super::socket::{ReadHalf, WriteHalf, split};
 use crate::broker::count;
 use crate::native::handoff::MovedConnection;
@@ -48,18 +48,12 @@ pub(super) struct Connection<E: Env> {
     inside: Inside<E>,
 }
 
-/// How reading a frame ended.
-enum Frame {
-    /// Here it is.
-    Whole(FrameHeader, BytesMut, Held),
-    /// The client closed, between frames.
-    End,
+/// What a connection has next.
+enum Next {
+    /// A frame, and its place among the connection's requests.
+    Frame(Frame, Permit),
     /// The connection is being closed from this side.
     Closing,
-    /// It cannot go on.
-    Broken(io::Error),
-    /// Its header is not one.
-    Refused(FrameHeader, WireError),
 }
 
 impl<E: Env> Connection<E> {
@@ -179,7 +173,7 @@ impl<E: Env> Connection<E> {
     }
 
     /// Answers the handshake and serves requests until the end.
-    async fn serve(self, mut read: ReadHalf, write: WriteHalf, greeting: &Greeting) {
+    async fn serve(self, read: ReadHalf, write: WriteHalf, greeting: &Greeting) {
         let broker = &self.listener.broker;
         let limits = self.listener.settings.session;
         let (peer, client) = (self.peer, &greeting.client_id);
@@ -197,31 +191,38 @@ impl<E: Env> Connection<E> {
             send_all(Rc::clone(&self.listener), Rc::clone(&outbox), write),
         );
         let session = Session::new(Rc::clone(broker), Rc::clone(&outbox), limits);
-        let polite = self.serve_frames(&mut read, &session).await;
+        let mut frames = FrameReader::new(read, self.listener.scratch.clone());
+        let polite = self.serve_frames(&mut frames, &session).await;
         outbox.close();
         // None if sending ended in a panic, which the spawn wrapper has logged.
         if let Some(Some(write)) = sender.await
             && polite
         {
-            linger(read, &write).await;
+            linger(frames.into_inner(), &write).await;
         }
         tracing::debug!(%peer, client, "a client left");
     }
 
     /// Reads and handles frames. Returns whether the client is still owed an answer that it should
     /// get to read.
-    async fn serve_frames(&self, read: &mut ReadHalf, session: &Rc<Session<E>>) -> bool {
+    async fn serve_frames(&self, frames: &mut FrameReader, session: &Rc<Session<E>>) -> bool {
         let broker = &self.listener.broker;
         loop {
-            match self.next_frame(read, session).await {
-                Frame::Whole(header, payload, held) => {
+            let (frame, place) = match self.next_frame(frames, session).await {
+                Next::Frame(frame, place) => (frame, place),
+                Next::Closing => return true,
+            };
+            match frame {
+                Frame::Whole(header, payload, memory) => {
+                    let metrics = broker.storage().metrics();
+                    metrics.record(Stage::Receive, frames.took());
+                    let held = Held { place, memory };
                     if let ControlFlow::Break(()) = session.handle(header, payload, held).await {
                         self.log_refused("a message that cannot be read");
                         return true;
                     }
                 }
                 Frame::End => return false,
-                Frame::Closing => return true,
                 Frame::Broken(error) => {
                     self.log_broken(&error);
                     return false;
@@ -237,56 +238,22 @@ impl<E: Env> Connection<E> {
         }
     }
 
-    async fn next_frame(&self, read: &mut ReadHalf, session: &Session<E>) -> Frame {
-        let outbox = &self.inside.outbox;
-        let closing = pin!(outbox.closed());
-        match select(pin!(self.read_frame(read, session)), closing).await {
-            Either::Left((frame, _)) => frame,
-            Either::Right(_) => Frame::Closing,
-        }
-    }
-
-    async fn read_frame(&self, read: &mut ReadHalf, session: &Session<E>) -> Frame {
+    async fn next_frame(&self, frames: &mut FrameReader, session: &Session<E>) -> Next {
         let settings = &self.listener.settings;
-        let env = &self.listener.broker.env;
-        let place = session.place().await;
-        let mut bytes = [0; FRAME_HEADER_BYTES];
-        // Between frames a client may be silent for as long as it likes; inside one it may not.
-        let begun = match read.read_some(&mut bytes, None).await {
-            Ok(0) => return Frame::End,
-            Ok(begun) => begun,
-            Err(error) => return Frame::Broken(error),
+        let limits = FrameLimits {
+            max_frame_bytes: settings.session.max_frame_bytes,
+            timeout: settings.frame_timeout,
         };
-        let started = env.now();
-        if let Err(error) = read
-            .read_exact(&mut bytes[begun..], Some(settings.frame_timeout))
-            .await
-        {
-            return Frame::Broken(error);
-        }
-        let header = match FrameHeader::parse(&bytes, settings.session.max_frame_bytes) {
-            Ok(header) => header,
-            Err(error) => return Frame::Refused(answerable(bytes), frame_error(error)),
+        let read = async {
+            let place = session.place().await;
+            let frame = frames.next(limits, &self.listener.request_budget).await;
+            Next::Frame(frame, place)
         };
-        let memory = self
-            .listener
-            .request_budget
-            .acquire(header.payload_bytes() as u64)
-            .await;
-        let mut payload = BytesMut::zeroed(header.payload_bytes());
-        if let Err(error) = read
-            .read_exact(&mut payload, Some(settings.frame_timeout))
-            .await
-        {
-            return Frame::Broken(error);
+        let closing = pin!(self.inside.outbox.closed());
+        match select(pin!(read), closing).await {
+            Either::Left((next, _)) => next,
+            Either::Right(_) => Next::Closing,
         }
-        let took = env.now().since(started);
-        self.listener
-            .broker
-            .storage()
-            .metrics()
-            .record(Stage::Receive, took);
-        Frame::Whole(header, payload, Held { place, memory })
     }
 
     fn log_broken(&self, error: &io::Error) {

@@ -10,6 +10,7 @@
 mod accept;
 mod bind;
 mod connection;
+mod frames;
 mod gate;
 mod greet;
 mod socket;

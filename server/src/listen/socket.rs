@@ -7,14 +7,19 @@
 
 #![allow(unsafe_code)] // Descriptors change owners between socket2 and glommio as raw numbers.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use futures_util::{AsyncReadExt, AsyncWriteExt};
+use futures_util::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use glommio::net::TcpStream;
 use socket2::Socket;
 
@@ -102,6 +107,50 @@ impl ReadHalf {
             .set_read_timeout(limit)
             .map_err(io::Error::from)?;
         self.stream.read(buffer).await
+    }
+}
+
+/// Where a shard's sockets are read to: one for all connections, since what was read is moved on
+/// before anybody else reads. So a connection that waits holds no memory for what may come.
+#[derive(Clone)]
+pub(super) struct Scratch(Rc<RefCell<Box<[u8]>>>);
+
+/// What one read takes at most.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+impl Default for Scratch {
+    fn default() -> Scratch {
+        Scratch(Rc::new(RefCell::new(vec![0; SCRATCH_BYTES].into())))
+    }
+}
+
+impl ReadHalf {
+    /// Adds to `gathered` whatever has arrived, at least one byte, within `limit` if there is one; 0
+    /// at the end of the stream. While it waits with nothing gathered, `gathered` holds no memory.
+    pub(super) async fn gather(
+        &mut self,
+        scratch: &Scratch,
+        gathered: &mut Vec<u8>,
+        limit: Option<Duration>,
+    ) -> io::Result<usize> {
+        self.stream
+            .set_read_timeout(limit)
+            .map_err(io::Error::from)?;
+        poll_fn(|context| {
+            let mut scratch = scratch.0.borrow_mut();
+            let read = match Pin::new(&mut self.stream).poll_read(context, &mut scratch) {
+                Poll::Ready(read) => read?,
+                Poll::Pending => {
+                    if gathered.is_empty() {
+                        *gathered = Vec::new();
+                    }
+                    return Poll::Pending;
+                }
+            };
+            gathered.extend_from_slice(&scratch[..read]);
+            Poll::Ready(Ok(read))
+        })
+        .await
     }
 }
 

@@ -4,14 +4,14 @@
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
-use millrace_shard::env::Env;
+use millrace_shard::env::{Env, OnPanic, Queue};
 use millrace_wire::error::WireError;
 use millrace_wire::native::RequestPayload;
 use millrace_wire::native::messages::{
     ProducePartitionResult, ProduceResponse, ProduceTopicResult, Status,
 };
 
-use super::session::{Held, ReplyTo, Session};
+use super::session::{Alarm, Answer, Held, ReplyTo, Session};
 use crate::broker::calls::Appended;
 use crate::broker::{Acks, Appending, UnderWay};
 
@@ -19,6 +19,25 @@ use crate::broker::{Acks, Appending, UnderWay};
 struct Topic<E: Env> {
     name: String,
     partitions: Vec<(u32, Result<Appending<E>, WireError>)>,
+}
+
+/// A request whose batches have their places and become durable.
+pub(super) struct Placed<E: Env> {
+    to: ReplyTo,
+    topics: Vec<Topic<E>>,
+    timeout_ms: u32,
+    held: Held,
+    under_way: UnderWay<E>,
+}
+
+impl<E: Env> Placed<E> {
+    /// Whether this shard alone decides when it is answered.
+    fn is_local(&self) -> bool {
+        let batches = self.topics.iter().flat_map(|topic| &topic.partitions);
+        batches
+            .into_iter()
+            .all(|(_, appending)| appending.as_ref().is_ok_and(Appending::is_here))
+    }
 }
 
 impl<E: Env> Session<E> {
@@ -55,18 +74,72 @@ impl<E: Env> Session<E> {
         if acks == Ok(Acks::None) {
             return ControlFlow::Continue(());
         }
-        let session = Rc::clone(self);
-        let work = async move {
-            let mut response = ProduceResponse::default();
-            for topic in topics {
-                response
-                    .topics
-                    .push(session.topic_result(topic, timeout_ms).await);
-            }
-            millrace_wire::native::Response::Produce(response).into()
+        let placed = Placed {
+            to,
+            topics,
+            timeout_ms,
+            held,
+            under_way,
         };
-        self.run(to, held, under_way, work);
+        if placed.is_local() {
+            self.answer_in_turn(placed);
+        } else {
+            self.answer_apart(placed);
+        }
         ControlFlow::Continue(())
+    }
+
+    /// Answers when all batches are durable, in a task of its own: another shard may be slow.
+    fn answer_apart(self: &Rc<Self>, placed: Placed<E>) {
+        let session = Rc::clone(self);
+        let Placed {
+            to,
+            topics,
+            timeout_ms,
+            held,
+            under_way,
+        } = placed;
+        let work = async move { session.outcome(topics, timeout_ms).await };
+        self.run(to, held, under_way, work);
+    }
+
+    /// Answers when all batches are durable, after the connection's earlier ones: on one shard they
+    /// become durable in the order in which they got their places, so one task serves them all.
+    fn answer_in_turn(self: &Rc<Self>, placed: Placed<E>) {
+        self.note_queued(placed.to);
+        self.placed.borrow_mut().push_back(placed);
+        if self.answering.replace(true) {
+            return;
+        }
+        let session = Rc::clone(self);
+        let task = async move {
+            let mut alarm = Alarm {
+                session: &session,
+                armed: true,
+            };
+            loop {
+                let next = session.placed.borrow_mut().pop_front();
+                let Some(placed) = next else { break };
+                let answer = session.outcome(placed.topics, placed.timeout_ms).await;
+                session.answer(placed.to, answer, placed.held);
+                drop(placed.under_way);
+                session.broker.env.yield_now().await;
+            }
+            session.answering.set(false);
+            alarm.armed = false;
+        };
+        let env = &self.broker.env;
+        drop(env.spawn(Queue::Requests, "produce answers", OnPanic::EndTask, task));
+    }
+
+    async fn outcome(&self, topics: Vec<Topic<E>>, timeout_ms: u32) -> Answer {
+        let mut response = ProduceResponse::default();
+        for topic in topics {
+            response
+                .topics
+                .push(self.topic_result(topic, timeout_ms).await);
+        }
+        millrace_wire::native::Response::Produce(response).into()
     }
 
     async fn topic_result(&self, topic: Topic<E>, timeout_ms: u32) -> ProduceTopicResult {

@@ -2,6 +2,8 @@
 //! [`Outbox`]. Produce requests get their places in the order of arrival, before the next frame is
 //! looked at; everything else runs on its own and is answered when it is done.
 
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
@@ -16,13 +18,20 @@ use millrace_wire::native::{DecodeError, Kind, RequestPayload, Response, encode_
 
 use super::handshake::{SessionLimits, frame};
 use super::outbox::{Outbox, Outgoing};
+use super::produce::Placed;
 use crate::broker::{Broker, UnderWay, count};
+
+/// Room for the head of a usual answer, taken at once.
+const USUAL_HEAD_BYTES: usize = 192;
 
 /// One connection's requests.
 pub struct Session<E: Env> {
     pub(super) broker: Rc<Broker<E>>,
     outbox: Rc<Outbox>,
     in_flight: Semaphore,
+    /// Produce requests that wait to be durable, and whether a task answers them.
+    pub(super) placed: RefCell<VecDeque<Placed<E>>>,
+    pub(super) answering: Cell<bool>,
 }
 
 /// What a request holds while it is under way.
@@ -67,6 +76,8 @@ impl<E: Env> Session<E> {
             broker,
             outbox,
             in_flight,
+            placed: RefCell::default(),
+            answering: Cell::new(false),
         })
     }
 
@@ -151,10 +162,7 @@ impl<E: Env> Session<E> {
                 session: &session,
                 armed: true,
             };
-            let env = &session.broker.env;
-            let queued = env.now().since(to.complete);
-            let metrics = session.broker.storage().metrics();
-            metrics.record(Stage::Queue, queued);
+            session.note_queued(to);
             let answer = work.await;
             alarm.armed = false;
             session.answer(to, answer, held);
@@ -167,10 +175,17 @@ impl<E: Env> Session<E> {
         );
     }
 
+    /// A request's work is under way.
+    pub(super) fn note_queued(&self, to: ReplyTo) {
+        let queued = self.broker.env.now().since(to.complete);
+        let metrics = self.broker.storage().metrics();
+        metrics.record(Stage::Queue, queued);
+    }
+
     pub(super) fn answer(&self, to: ReplyTo, answer: Answer, held: Held) {
         let Held { place, memory } = held;
         drop(memory);
-        let mut head = BytesMut::new();
+        let mut head = BytesMut::with_capacity(USUAL_HEAD_BYTES);
         let attached = answer.attachments.iter().map(Bytes::len).sum();
         let encoded = encode_response(
             to.format,

@@ -1,0 +1,193 @@
+//! Frames out of a connection's stream. Small ones are gathered: one read takes whatever has
+//! arrived, and a client that has many requests under way costs one system call for many of them. A
+//! large one gets memory of its own as soon as its length is known, and the rest of it is read
+//! straight into that.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use millrace_shard::local::{Budget, Permit};
+use millrace_wire::error::WireError;
+use millrace_wire::frame::{FRAME_HEADER_BYTES, FrameHeader};
+
+use super::greet::{answerable, frame_error};
+use super::socket::{ReadHalf, Scratch};
+
+/// A payload from this length on is not gathered.
+const LARGE_BYTES: usize = 16 * 1024;
+
+/// How reading a frame ended.
+pub(super) enum Frame {
+    /// Here it is, with the memory that it takes.
+    Whole(FrameHeader, BytesMut, Permit),
+    /// The client closed, between frames.
+    End,
+    /// It cannot go on.
+    Broken(io::Error),
+    /// Its header is not one.
+    Refused(FrameHeader, WireError),
+}
+
+/// What frames are held to.
+#[derive(Clone, Copy)]
+pub(super) struct FrameLimits {
+    /// Longest frame.
+    pub(super) max_frame_bytes: u32,
+    /// A frame that has begun is complete within this.
+    pub(super) timeout: Duration,
+}
+
+/// Reads one connection's frames. A read that is dropped has lost nothing.
+pub(super) struct FrameReader {
+    read: ReadHalf,
+    scratch: Scratch,
+    /// What has arrived; it is taken up to `start`.
+    gathered: Vec<u8>,
+    start: usize,
+    /// When the first byte of the frame at hand came.
+    begun: Option<Instant>,
+    /// A large payload under way.
+    large: Option<Large>,
+}
+
+struct Large {
+    header: FrameHeader,
+    payload: BytesMut,
+    filled: usize,
+    memory: Permit,
+}
+
+impl FrameReader {
+    pub(super) fn new(read: ReadHalf, scratch: Scratch) -> FrameReader {
+        FrameReader {
+            read,
+            scratch,
+            gathered: Vec::new(),
+            start: 0,
+            begun: None,
+            large: None,
+        }
+    }
+
+    /// The socket's half, for what is not frames any more.
+    pub(super) fn into_inner(self) -> ReadHalf {
+        self.read
+    }
+
+    /// The next frame. Between frames a client may be silent for as long as it likes; inside one it
+    /// may not. Waits for `budget` before it takes in a payload.
+    pub(super) async fn next(&mut self, limits: FrameLimits, budget: &Budget) -> Frame {
+        match self.try_next(limits, budget).await {
+            Ok(frame) => frame,
+            Err(error) => Frame::Broken(error),
+        }
+    }
+
+    /// How long ago the first byte of the frame came that was taken last.
+    pub(super) fn took(&mut self) -> Duration {
+        let took = self.begun.take().map(|begun| begun.elapsed());
+        if self.start < self.gathered.len() {
+            self.begun = Some(Instant::now());
+        }
+        took.unwrap_or_default()
+    }
+
+    async fn try_next(&mut self, limits: FrameLimits, budget: &Budget) -> io::Result<Frame> {
+        if self.large.is_some() {
+            return self.finish_large(limits).await;
+        }
+        loop {
+            let unread = &self.gathered[self.start..];
+            let Some(bytes) = unread.first_chunk::<FRAME_HEADER_BYTES>() else {
+                if self.fill(limits).await? == 0 {
+                    return self.ended();
+                }
+                continue;
+            };
+            let header = match FrameHeader::parse(bytes, limits.max_frame_bytes) {
+                Ok(header) => header,
+                Err(error) => return Ok(Frame::Refused(answerable(*bytes), frame_error(error))),
+            };
+            let len = header.payload_bytes();
+            let here = (unread.len() - FRAME_HEADER_BYTES).min(len);
+            if here == len || len >= LARGE_BYTES {
+                let memory = budget.acquire(len as u64).await;
+                let payload =
+                    self.start + FRAME_HEADER_BYTES..self.start + FRAME_HEADER_BYTES + here;
+                if here == len {
+                    let bytes = BytesMut::from(&self.gathered[payload.clone()]);
+                    self.start = payload.end;
+                    return Ok(Frame::Whole(header, bytes, memory));
+                }
+                let mut bytes = BytesMut::zeroed(len);
+                bytes[..here].copy_from_slice(&self.gathered[payload.clone()]);
+                self.start = payload.end;
+                self.large = Some(Large {
+                    header,
+                    payload: bytes,
+                    filled: here,
+                    memory,
+                });
+                return self.finish_large(limits).await;
+            }
+            if self.fill(limits).await? == 0 {
+                return self.ended();
+            }
+        }
+    }
+
+    async fn finish_large(&mut self, limits: FrameLimits) -> io::Result<Frame> {
+        while let Some(large) = &mut self.large {
+            if large.filled == large.payload.len() {
+                break;
+            }
+            let left = time_left(&mut self.begun, limits)?;
+            let into = &mut large.payload[large.filled..];
+            match self.read.read_some(into, Some(left)).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => large.filled += read,
+            }
+        }
+        let Large {
+            header,
+            payload,
+            memory,
+            ..
+        } = self.large.take().expect("it is under way");
+        Ok(Frame::Whole(header, payload, memory))
+    }
+
+    /// Takes in what has arrived, at least something; 0 at the end of the stream.
+    async fn fill(&mut self, limits: FrameLimits) -> io::Result<usize> {
+        self.gathered.drain(..self.start);
+        self.start = 0;
+        let limit = match self.gathered.is_empty() {
+            true => {
+                self.begun = None;
+                None
+            }
+            false => Some(time_left(&mut self.begun, limits)?),
+        };
+        let gathered = &mut self.gathered;
+        let read = self.read.gather(&self.scratch, gathered, limit).await?;
+        self.begun.get_or_insert_with(Instant::now);
+        Ok(read)
+    }
+
+    fn ended(&self) -> io::Result<Frame> {
+        if self.gathered.is_empty() {
+            return Ok(Frame::End);
+        }
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+/// What is left of the time that a frame may take.
+fn time_left(begun: &mut Option<Instant>, limits: FrameLimits) -> io::Result<Duration> {
+    let begun = begun.get_or_insert_with(Instant::now);
+    match limits.timeout.checked_sub(begun.elapsed()) {
+        Some(left) if !left.is_zero() => Ok(left),
+        _ => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
