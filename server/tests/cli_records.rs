@@ -5,7 +5,9 @@ mod command;
 mod process;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use command::{Ran, millrace, run, run_with_input};
 use process::Broker;
@@ -297,6 +299,44 @@ fn what_cannot_be_stored_is_named_by_its_line() {
 }
 
 #[test]
+fn a_marker_stands_for_no_value_in_both_directions() {
+    let session = Session::start();
+    session.create("t", "1");
+    let lines = b"a:1\nb:NULL\nc:\nNULL:x\n";
+    session
+        .run_with_input(&["produce", "t", "-k", ":", "--null-marker", "NULL"], lines)
+        .succeeded();
+    let records = session.run(&["consume", "t", "--output", "json"]);
+    let records = records.succeeded().json();
+    let values: Vec<_> = records
+        .iter()
+        .map(|record| record["value"].clone())
+        .collect();
+    let expected = serde_json::json!(["1", null, "", "x"]);
+    assert_eq!(serde_json::Value::from(values), expected);
+    assert_eq!(records[3]["key"], "NULL", "keys are left alone");
+
+    let format = ["--format", "{key}:{value}"];
+    for (arguments, expected) in [
+        (&[][..], "1\n\n\nx\n"),
+        (&["--null-marker", "\\x2d"], "1\n-\n\nx\n"),
+        (
+            &["--null-marker", "NULL", format[0], format[1]],
+            "a:1\nb:NULL\nc:\nNULL:x\n",
+        ),
+    ] {
+        let ran = session.run(&[&["consume", "t"], arguments].concat());
+        assert_eq!(ran.succeeded().output, expected, "{arguments:?}");
+    }
+    // Without keys the whole line is the value, and an empty marker is a marker.
+    session
+        .run_with_input(&["produce", "t", "--null-marker", ""], b"\n")
+        .succeeded();
+    let ran = session.run(&["consume", "t", "--from", "4", "--output", "json"]);
+    assert_eq!(ran.succeeded().json()[0]["value"], serde_json::Value::Null);
+}
+
+#[test]
 fn a_reader_that_goes_away_ends_consume_quietly() {
     let session = Session::start();
     session.create("t", "1");
@@ -357,4 +397,92 @@ fn follow_prints_what_arrives_and_ends_well_on_ctrl_c() {
     let pid = rustix::process::Pid::from_child(&follower);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
     assert_eq!(follower.wait().expect("it ends").code(), Some(0));
+}
+
+/// A running `consume --follow`, line by line.
+struct Follower {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Follower {
+    fn start(session: &Session, arguments: &[&str]) -> Follower {
+        let common = [
+            "consume",
+            "t",
+            "--follow",
+            "--format",
+            "{partition}:{value}",
+        ];
+        let mut child = session
+            .command(&[&common, arguments].concat())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                // Nobody is interested any more.
+                let _ = sender.send(line);
+            }
+        });
+        Follower { child, lines }
+    }
+
+    /// The next line, if it comes in time.
+    fn next(&mut self) -> String {
+        let line = self.lines.recv_timeout(Duration::from_secs(20));
+        line.expect("another line")
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn follow_reads_partitions_that_the_topic_gets_meanwhile() {
+    let session = Session::start();
+    session.create("t", "1");
+    let produce = |partition: &str, line: &str| {
+        let arguments = ["produce", "t", "--partition", partition];
+        session
+            .run_with_input(&arguments, format!("{line}\n").as_bytes())
+            .succeeded();
+    };
+    produce("0", "old");
+    let mut all = Follower::start(&session, &["--from", "latest"]);
+    let mut one = Follower::start(&session, &["--partition", "0"]);
+    assert_eq!(one.next(), "0:old");
+    // The other has begun, too, when it prints what comes now.
+    let mut seen = Vec::new();
+    for number in 0..100 {
+        produce("0", &number.to_string());
+        seen.extend(all.lines.try_iter());
+        if !seen.is_empty() {
+            break;
+        }
+    }
+    assert!(!seen.is_empty(), "it does not begin");
+    session
+        .run(&["topic", "add-partitions", "t", "--to", "3"])
+        .succeeded();
+    produce("2", "first");
+    produce("1", "first");
+    while seen.iter().filter(|line| line.ends_with(":first")).count() < 2 {
+        seen.push(all.next());
+    }
+    assert!(seen.contains(&"1:first".into()) && seen.contains(&"2:first".into()));
+    // Whoever asked for one partition gets that one: the next line but those of before is the last.
+    std::thread::sleep(Duration::from_millis(1_500));
+    produce("0", "last");
+    let mut line = one.next();
+    while line != "0:last" {
+        assert!(line.starts_with("0:"), "{line}");
+        line = one.next();
+    }
 }

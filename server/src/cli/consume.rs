@@ -7,21 +7,26 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::ops::Range;
 use std::time::Duration;
 
 use clap::Args;
 use millrace_client::messages::PartitionDescription;
 use millrace_client::{Admin, Client, ClientError, Consumer, ConsumerConfig, OffsetQuery, Start};
+use tokio::sync::watch;
 
 use super::Failure;
 use super::connect::{ClientArgs, block_on, explain, interrupted};
-use super::format::{Style, Template};
+use super::format::{Marker, Style, Template, marker};
 use super::output::{self, Output};
 use super::start::Place;
 
 /// When nothing came for this long although there is something to read, the broker is asked
 /// whether it is still there.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a follower looks whether the topic has got more partitions.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 const CONSUME_HELP: &str = "\
 Examples:
@@ -32,7 +37,8 @@ Examples:
   millrace consume clicks --output json | jq .value
 
 Without --follow it ends at the records that were there when it began. With it, it goes on until
-Ctrl-C. Each record is followed by a newline; without --format, it is the value alone.
+Ctrl-C; partitions that the topic gets meanwhile are read too, from their beginning, unless
+--partition names others. Each record is followed by a newline; without --format, it is the value alone.
 
 Records of one partition come in their order; those of different partitions come as they arrive,
 in no particular order. A file that was produced to a topic of one partition comes back byte for
@@ -44,6 +50,7 @@ in RFC 3339 such as 2026-01-31T12:00:00Z or 2026-01-31T13:00:00+01:00, or @ and 
 
 --format takes text with the fields {topic} {partition} {offset} {timestamp} (ms since 1970)
 {time} (RFC 3339) {key} {value} {headers} (name=value,…), and \\n \\t \\r \\0 \\xHH \\\\ {{ }}.
+What is absent is printed as nothing, which an empty value is too; --null-marker tells them apart.
 
 With --output json every record is an object on a line of its own. Keys, values and header values
 that are not UTF-8 come in base64, as \"key_base64\" and \"value_base64\" in place of \"key\" and
@@ -69,6 +76,9 @@ pub(super) struct ConsumeArgs {
     /// How to print a record
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<Template>,
+    /// What to print for a key or value that is absent [default: nothing]; escapes as in --format
+    #[arg(long, value_name = "TEXT", value_parser = marker)]
+    null_marker: Option<Marker>,
     /// Print newlines between records only, not after the last
     #[arg(long)]
     no_final_newline: bool,
@@ -77,16 +87,7 @@ pub(super) struct ConsumeArgs {
 }
 
 pub(super) fn run(arguments: ConsumeArgs) -> Result<(), Failure> {
-    let style = match (arguments.client.output, arguments.format.clone()) {
-        (Output::Json, Some(_)) => {
-            return Err(Failure::Usage(
-                "--format and --output json exclude each other".into(),
-            ));
-        }
-        (Output::Json, None) => Style::Json,
-        (Output::Table, Some(template)) => Style::Template(template),
-        (Output::Table, None) => Style::Value,
-    };
+    let style = style(&arguments)?;
     let mut printer = Printer {
         out: output::stdout()?,
         style,
@@ -105,6 +106,25 @@ pub(super) fn run(arguments: ConsumeArgs) -> Result<(), Failure> {
     })
 }
 
+fn style(arguments: &ConsumeArgs) -> Result<Style, Failure> {
+    let (format, marker) = (arguments.format.clone(), arguments.null_marker.clone());
+    if let Output::Json = arguments.client.output {
+        let excluded = match (format, marker) {
+            (None, None) => return Ok(Style::Json),
+            (Some(_), _) => "--format and --output json exclude each other",
+            (None, Some(_)) => {
+                "--null-marker and --output json exclude each other: there, what is absent is null"
+            }
+        };
+        return Err(Failure::Usage(excluded.into()));
+    }
+    let marker = marker.unwrap_or_default();
+    Ok(match format {
+        Some(template) => Style::Template(template, marker),
+        None => Style::Value(marker),
+    })
+}
+
 /// One partition's part of the work.
 struct Span {
     partition: u32,
@@ -119,8 +139,8 @@ async fn consume(
     printer: &mut Printer,
 ) -> Result<(), Failure> {
     let topic = arguments.topic.as_str();
-    let mut spans = match spans(arguments, &client.admin()).await {
-        Ok(spans) => spans,
+    let (mut spans, partitions) = match spans(arguments, &client.admin()).await {
+        Ok(found) => found,
         Err(Unread::Failure(failure)) => return Err(failure),
         Err(Unread::Client(error)) => return Err(explain(client, topic, error).await),
     };
@@ -140,8 +160,17 @@ async fn consume(
         .iter()
         .filter_map(|span| Some((span.partition, span.end?)))
         .collect();
+    let all = arguments.follow && arguments.partition.is_empty();
+    let mut growth = all.then(|| watch_growth(client.admin(), topic, partitions));
     while !spans.is_empty() {
-        let records = match consumer.poll(PATIENCE).await {
+        // A poll that is dropped takes nothing with it.
+        let polled = tokio::select! {
+            polled = consumer.poll(PATIENCE) => polled,
+            more = grown(&mut growth) => {
+                consumer.assign_more(&from_their_beginning(topic, more)).await.map(|()| Vec::new())
+            }
+        };
+        let records = match polled {
             Ok(records) => records,
             Err(error) => return Err(explain(client, topic, error).await),
         };
@@ -170,6 +199,61 @@ impl Span {
     }
 }
 
+/// A topic's growth: how many partitions are read already, and how many there are.
+struct Growth {
+    read: u32,
+    seen: watch::Receiver<u32>,
+}
+
+/// Looks for more partitions of a topic, until the growth is dropped.
+fn watch_growth(admin: Admin, topic: &str, read: u32) -> Growth {
+    let (sender, seen) = watch::channel(read);
+    let topic = topic.to_owned();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = sender.closed() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            // A broker that is away, or a topic, has nothing new; the consumer says what is wrong.
+            let Ok(found) = admin.metadata(Some(&[&topic])).await else {
+                continue;
+            };
+            let partitions = found
+                .topics
+                .iter()
+                .map(|topic| topic.partitions.len() as u32);
+            let partitions = partitions.max().unwrap_or_default();
+            sender.send_if_modified(|seen| {
+                partitions > std::mem::replace(seen, partitions.max(*seen))
+            });
+        }
+    });
+    Growth { read, seen }
+}
+
+/// The partitions that are new, once there are any.
+async fn grown(growth: &mut Option<Growth>) -> Range<u32> {
+    let Some(growth) = growth else {
+        return std::future::pending().await;
+    };
+    match growth.seen.wait_for(|seen| *seen > growth.read).await {
+        Ok(seen) => {
+            let new = growth.read..*seen;
+            growth.read = new.end;
+            new
+        }
+        // Nobody looks any more.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+fn from_their_beginning(topic: &str, partitions: Range<u32>) -> Vec<(&str, u32, Start)> {
+    partitions
+        .map(|partition| (topic, partition, Start::Earliest))
+        .collect()
+}
+
 /// Why it is not known what to read.
 enum Unread {
     Failure(Failure),
@@ -188,8 +272,8 @@ impl From<Failure> for Unread {
     }
 }
 
-/// Works out what to read.
-async fn spans(arguments: &ConsumeArgs, admin: &Admin) -> Result<Vec<Span>, Unread> {
+/// Works out what to read, and how many partitions the topic has.
+async fn spans(arguments: &ConsumeArgs, admin: &Admin) -> Result<(Vec<Span>, u32), Unread> {
     let topic = arguments.topic.as_str();
     let described = admin.describe_topic(topic).await?;
     for partition in &arguments.partition {
@@ -229,7 +313,7 @@ async fn spans(arguments: &ConsumeArgs, admin: &Admin) -> Result<Vec<Span>, Unre
             span.start = answer.offset?.unwrap_or(span.start);
         }
     }
-    Ok(spans)
+    Ok((spans, described.partitions.len() as u32))
 }
 
 /// Where to begin in a partition. For a time, the end, until the broker has been asked.

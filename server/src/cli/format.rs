@@ -129,12 +129,32 @@ pub(super) fn unescape(text: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// The bytes that stand for an absent value, in either direction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marker(pub(super) Vec<u8>);
+
+/// Reads a marker from the command line.
+pub(super) fn marker(text: &str) -> Result<Marker, String> {
+    unescape(text).map(Marker)
+}
+
+impl Marker {
+    fn or<'a>(&'a self, bytes: Option<&'a [u8]>) -> &'a [u8] {
+        bytes.unwrap_or(&self.0)
+    }
+}
+
 impl Template {
-    fn write(&self, record: &ConsumedRecord, out: &mut impl Write) -> io::Result<()> {
+    fn write(
+        &self,
+        record: &ConsumedRecord,
+        null: &Marker,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
         for part in &self.0 {
             match part {
                 Part::Text(text) => out.write_all(text)?,
-                Part::Field(field) => field.write(record, out)?,
+                Part::Field(field) => field.write(record, null, out)?,
             }
         }
         Ok(())
@@ -142,7 +162,7 @@ impl Template {
 }
 
 impl Field {
-    fn write(self, record: &ConsumedRecord, out: &mut impl Write) -> io::Result<()> {
+    fn write(self, record: &ConsumedRecord, null: &Marker, out: &mut impl Write) -> io::Result<()> {
         match self {
             Field::Topic => write!(out, "{}", record.topic),
             Field::Partition => write!(out, "{}", record.partition),
@@ -153,13 +173,13 @@ impl Field {
                 // Further away than calendars go; a producer may write any number.
                 Err(_) => write!(out, "@{}", record.timestamp),
             },
-            Field::Key => out.write_all(record.key.as_deref().unwrap_or_default()),
-            Field::Value => out.write_all(record.value.as_deref().unwrap_or_default()),
+            Field::Key => out.write_all(null.or(record.key.as_deref())),
+            Field::Value => out.write_all(null.or(record.value.as_deref())),
             Field::Headers => {
                 for (position, (name, value)) in record.headers.iter().enumerate() {
                     let comma = if position == 0 { "" } else { "," };
                     write!(out, "{comma}{name}=")?;
-                    out.write_all(value.as_deref().unwrap_or_default())?;
+                    out.write_all(null.or(value.as_deref()))?;
                 }
                 Ok(())
             }
@@ -170,10 +190,10 @@ impl Field {
 /// How a record is written.
 #[derive(Clone, Debug)]
 pub(super) enum Style {
-    /// Its value as it is.
-    Value,
-    /// By a template.
-    Template(Template),
+    /// Its value as it is, or what stands for none.
+    Value(Marker),
+    /// By a template, with what stands for an absent key or value.
+    Template(Template, Marker),
     /// As a JSON object.
     Json,
 }
@@ -182,8 +202,8 @@ impl Style {
     /// Writes a record, without the newline that follows it.
     pub(super) fn write(&self, record: &ConsumedRecord, out: &mut impl Write) -> io::Result<()> {
         match self {
-            Style::Value => out.write_all(record.value.as_deref().unwrap_or_default()),
-            Style::Template(template) => template.write(record, out),
+            Style::Value(null) => out.write_all(null.or(record.value.as_deref())),
+            Style::Template(template, null) => template.write(record, null, out),
             Style::Json => Ok(serde_json::to_writer(out, &JsonRecord::new(record))?),
         }
     }
@@ -295,8 +315,26 @@ mod tests {
             (r"{{{key}}}\t\x41\\", b"{k}\tA\\"),
             ("", b""),
         ] {
-            let style = Style::Template(template.parse().unwrap());
+            let style = Style::Template(template.parse().unwrap(), Marker::default());
             assert_eq!(written(&style, &record()), expected, "{template}");
+        }
+    }
+
+    #[test]
+    fn what_is_absent_is_what_the_marker_says() {
+        let absent = ConsumedRecord {
+            key: None,
+            value: None,
+            ..record()
+        };
+        for (marker, value, fields) in [("", "", "|,a=1,b="), ("-", "-", "-|-,a=1,b=-")] {
+            let null = Marker(marker.into());
+            assert_eq!(
+                written(&Style::Value(null.clone()), &absent),
+                value.as_bytes()
+            );
+            let template = Style::Template("{key}|{value},{headers}".parse().unwrap(), null);
+            assert_eq!(written(&template, &absent), fields.as_bytes());
         }
     }
 

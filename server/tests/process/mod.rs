@@ -167,6 +167,18 @@ impl Broker {
         open.count() as u64
     }
 
+    /// The most memory it has had so far, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak
+            .expect("the kernel tells")
+            .trim()
+            .trim_end_matches(" kB");
+        peak.parse::<u64>().expect("a number") << 10
+    }
+
     /// Sets its limit of open descriptors while it runs.
     pub fn limit_descriptors(&self, limit: u64) {
         let pid = rustix::process::Pid::from_child(&self.child);
@@ -216,6 +228,13 @@ impl Broker {
     pub fn kill(mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("ends");
+    }
+
+    /// Whether it still answers.
+    #[track_caller]
+    pub fn must_answer(&self) {
+        let pong = self.enter_within(PATIENCE).ask(PingRequest {}, &[]).0;
+        assert!(matches!(pong, Response::Ping(_)), "{pong:?}");
     }
 
     /// Whether it still serves: it makes a topic, takes a record and gives it back.

@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use self::lines::Block;
 use super::Failure;
 use super::connect::{ClientArgs, block_on, explain, interrupted};
-use super::format::unescape;
+use super::format::{Marker, marker, unescape};
 use super::output::{self, Output};
 use super::serve::key_and_value;
 
@@ -42,11 +42,13 @@ Examples:
   millrace produce clicks clicks.txt --compression zstd
   tail -f access.log | millrace produce log --header host=web1
   printf 'user-7\\tclicked\\n' | millrace produce clicks --key-separator '\\t'
+  printf 'user-7:none\\n' | millrace produce users -k : --null-marker none
   millrace produce clicks --output json < clicks.txt
 
 Every line is a record, without its end (\\n) and otherwise untouched, whatever its bytes. An empty
 line is a record too, and so is a last line without an end: `consume --no-final-newline` gives
-such a file back byte for byte.
+such a file back byte for byte. With --null-marker, a value (what is behind the separator, if there
+is one) that equals the marker is stored as no value at all.
 
 With --output json, a line says where each record went:
   {\"line\":1,\"partition\":0,\"offset\":17,\"timestamp\":1700000000000}
@@ -65,6 +67,9 @@ pub(super) struct ProduceArgs {
     /// What separates a line's key from its value; \t, \n, \0 and \xHH are understood
     #[arg(short, long, value_name = "TEXT", value_parser = separator)]
     key_separator: Option<Separator>,
+    /// Value that stands for none: such a record has a key and no value (a tombstone); escapes as above
+    #[arg(long, value_name = "TEXT", value_parser = marker)]
+    null_marker: Option<Marker>,
     /// Header that every record gets; may be given many times
     #[arg(short = 'H', long = "header", value_name = "KEY=VALUE", value_parser = key_and_value)]
     headers: Vec<(String, String)>,
@@ -268,6 +273,10 @@ async fn feed(
         .key_separator
         .as_ref()
         .map(|Separator(bytes)| Finder::new(bytes));
+    let is_null = |value: &Bytes| {
+        let marker = arguments.null_marker.as_ref();
+        marker.is_some_and(|Marker(marker)| marker == value)
+    };
     let mut number = 0;
     while let Some(block) = blocks.recv().await {
         let block =
@@ -282,7 +291,7 @@ async fn feed(
                 topic: Arc::clone(&topic),
                 partition: arguments.partition,
                 key,
-                value: Some(value),
+                value: (!is_null(&value)).then_some(value),
                 headers: headers.clone(),
                 timestamp: None,
             };

@@ -36,13 +36,25 @@ impl Core {
 
     /// Reads these partitions and no others.
     pub fn assign(&mut self, id: ConsumerId, partitions: &[(&str, u32, Start)]) {
-        let keys: Vec<(PartitionKey, Start)> = partitions
-            .iter()
-            .map(|(name, partition, start)| (self.key(name, *partition), *start))
-            .collect();
+        let keys = self.keys(partitions);
         if let Some(consumer) = self.consumers.get_mut(&id) {
             consumer.assign(keys);
         }
+    }
+
+    /// Reads these partitions as well; those that are read already go on where they are.
+    pub fn assign_more(&mut self, id: ConsumerId, partitions: &[(&str, u32, Start)]) {
+        let keys = self.keys(partitions);
+        if let Some(consumer) = self.consumers.get_mut(&id) {
+            consumer.assign_more(keys);
+        }
+    }
+
+    fn keys(&mut self, partitions: &[(&str, u32, Start)]) -> Vec<(PartitionKey, Start)> {
+        partitions
+            .iter()
+            .map(|(name, partition, start)| (self.key(name, *partition), *start))
+            .collect()
     }
 
     /// Goes on from another place. Tells whether the partition is assigned.

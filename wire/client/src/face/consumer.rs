@@ -57,7 +57,23 @@ impl Consumer {
         self.resolved().await
     }
 
-    /// Reads all partitions that the topic has now, as `assign` does.
+    /// Reads these partitions as well, and returns when their places are known. Those that are
+    /// assigned already go on where they are.
+    ///
+    /// Cancel safety: as with `assign`.
+    pub async fn assign_more(
+        &mut self,
+        partitions: &[(&str, u32, Start)],
+    ) -> Result<(), ClientError> {
+        let id = self.id;
+        self.client
+            .shared
+            .with(|inner, _| inner.core.assign_more(id, partitions));
+        self.resolved().await
+    }
+
+    /// Reads all partitions that the topic has now, as `assign` does. It does not grow with the
+    /// topic; `assign_more` makes it.
     pub async fn assign_topic(&mut self, topic: &str, start: Start) -> Result<(), ClientError> {
         let deadline = Instant::now() + self.client.config.request_timeout;
         let partitions = loop {

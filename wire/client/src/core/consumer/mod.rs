@@ -158,6 +158,18 @@ impl Consumer {
         }
     }
 
+    /// Reads these partitions as well; those that are read already go on where they are.
+    pub(crate) fn assign_more(
+        &mut self,
+        partitions: impl IntoIterator<Item = (PartitionKey, Start)>,
+    ) {
+        for (key, start) in partitions {
+            if !self.positions.contains_key(&key) {
+                self.place(key, start);
+            }
+        }
+    }
+
     /// Goes on from another place. Tells whether the partition is assigned.
     pub(crate) fn seek(&mut self, key: PartitionKey, start: Start) -> bool {
         if !self.positions.contains_key(&key) {

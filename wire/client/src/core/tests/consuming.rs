@@ -128,6 +128,30 @@ fn a_record_at_the_tail_arrives_without_a_poll_interval() {
 }
 
 #[test]
+fn more_partitions_do_not_disturb_those_that_are_read() {
+    let mut world = World::new(1, config(), 1);
+    world.log.create("t", 2);
+    store(&mut world, 0, numbers(0..5));
+    store(&mut world, 1, numbers(10..12));
+    let id = consumer(&mut world, Start::Earliest);
+    let mut reader = Reader::new();
+    world.run_for(ms(100));
+    let read = drain(&mut world, id, &mut reader).unwrap();
+    assert_eq!(values(&read), ["0", "1", "2", "3", "4"]);
+    let more = [("t", 0, Start::Earliest), ("t", 1, Start::Earliest)];
+    world.core.assign_more(id, &more);
+    world.run_for(ms(100));
+    let read = drain(&mut world, id, &mut reader).unwrap();
+    assert_eq!(values(&read), ["10", "11"]);
+    store(&mut world, 0, numbers(5..6));
+    world.core.handle_timeout(world.now);
+    world.tick();
+    world.run_for(ms(100));
+    let read = drain(&mut world, id, &mut reader).unwrap();
+    assert_eq!(values(&read), ["5"]);
+}
+
+#[test]
 fn a_silent_tail_of_a_thousand_partitions_costs_one_fetch_a_shard() {
     let mut world = World::new(2, config(), 1);
     world.log.create("t", 1000);
