@@ -4,6 +4,8 @@
 mod command;
 mod process;
 
+use std::io::Write;
+
 use command::{Ran, millrace, run, run_with_input};
 use process::Broker;
 
@@ -154,6 +156,29 @@ fn the_broker_s_refusals_reach_the_user() {
                 &["records", "delete", "views", "--all"],
                 ["no topic 'views'", "topic list"],
             ),
+            (
+                &["records", "delete", "clicks", "-p", "1", "--before", "99"],
+                [
+                    "clicks/1: offset 99 is out of range",
+                    "begin at 0 and end before 0",
+                ],
+            ),
+            (
+                &["records", "delete", "clicks", "-p", "7", "--all"],
+                ["clicks/7", "partition"],
+            ),
+            (
+                &["consume", "clicks", "-p", "7"],
+                ["no partition 7", "0 to 1"],
+            ),
+            (
+                &["topic", "alter", "clicks", "--set", "retention.ms=soon"],
+                ["'soon'", "whole number"],
+            ),
+            (
+                &["topic", "alter", "clicks", "--unset", "retention"],
+                ["'retention'", "retention.ms"],
+            ),
         ] {
             let ran = run(arguments);
             assert_eq!(ran.code, Some(1), "{arguments:?}: {}", ran.errors);
@@ -290,4 +315,47 @@ fn a_broker_that_cannot_start_says_why_in_the_form_of_its_log() {
     ]));
     assert_eq!(ran.code, Some(1), "{}", ran.errors);
     assert!(ran.errors.contains(&address), "{}", ran.errors);
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_one_is_named_and_left_alone() {
+    let here = tempfile::tempdir().expect("a temporary directory");
+    let file = here.path().join("file");
+    std::fs::write(&file, "mine").expect("written");
+    let foreign = here.path().join("foreign");
+    std::fs::create_dir(&foreign).expect("made");
+    std::fs::write(foreign.join("thesis.txt"), "mine").expect("written");
+    for (directory, part) in [
+        (file.as_path(), "not a directory"),
+        (&file.join("below"), "ot a directory"),
+        ("/proc/millrace".as_ref(), "cannot be used"),
+        (&foreign, "thesis.txt"),
+    ] {
+        let path = directory.to_str().expect("a path in UTF-8");
+        let ran = run(millrace(&["serve", "-d", path, "-b", "127.0.0.1:0"]));
+        assert_eq!(ran.code, Some(1), "{}", ran.errors);
+        for part in [path, part, "--data-dir"] {
+            assert!(ran.errors.contains(part), "{part}: {}", ran.errors);
+        }
+    }
+    assert_eq!(std::fs::read_dir(&foreign).expect("there").count(), 1);
+}
+
+#[test]
+fn something_else_at_the_broker_s_address_is_told() {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = other.local_addr().expect("bound").to_string();
+    std::thread::spawn(move || {
+        // Kept open: closing would race with what was said.
+        let mut clients: Vec<_> = Vec::new();
+        for mut client in other.incoming().map_while(Result::ok) {
+            let _ = client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            clients.push(client);
+        }
+    });
+    let ran = run(millrace(&["ping", "--bootstrap", &address]));
+    assert_eq!(ran.code, Some(3), "{}", ran.errors);
+    for part in [address.as_str(), "does not speak", "a Millrace broker?"] {
+        assert!(ran.errors.contains(part), "{part}: {}", ran.errors);
+    }
 }

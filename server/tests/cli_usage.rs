@@ -28,11 +28,26 @@ const CASES: &[Case] = &[
         2,
         &["'70000' is not a port"],
     ),
+    (
+        &["ping", "--bootstrap", "http://127.0.0.1:9092/"],
+        2,
+        &["leave 'http://' out", "such as 127.0.0.1:9092"],
+    ),
     // Topics.
     (
         &["topic", "create", "a", "--partitions", "0"],
         2,
-        &["0", "1.."],
+        &["'0'", "1 or more"],
+    ),
+    (
+        &["topic", "create", "a", "-p", "-3"],
+        2,
+        &["'-3'", "1 or more"],
+    ),
+    (
+        &["topic", "add-partitions", "a", "--to", "many"],
+        2,
+        &["'many'", "whole number of partitions"],
     ),
     (
         &["topic", "create", "a", "--config", "retention.ms"],
@@ -65,7 +80,25 @@ const CASES: &[Case] = &[
         2,
         &["cannot be used with"],
     ),
+    (
+        &[
+            "records",
+            "delete",
+            "a",
+            "--partition",
+            "0",
+            "--before",
+            "-5",
+        ],
+        2,
+        &["'-5'", "an offset is a whole number, 0 or more"],
+    ),
     // Producing.
+    (
+        &["produce", "a", "--partition", "-1"],
+        2,
+        &["'-1'", "whole number, 0 or more"],
+    ),
     (
         &["produce", "a", "--acks", "most"],
         2,
@@ -95,6 +128,26 @@ const CASES: &[Case] = &[
         &["cannot read .", "is a directory"],
     ),
     // Consuming.
+    (
+        &["consume", "a", "--partition", "0,-1"],
+        2,
+        &["'-1'", "whole number, 0 or more"],
+    ),
+    (
+        &["consume", "a", "-p", "first"],
+        2,
+        &["'first'", "whole number, 0 or more"],
+    ),
+    (
+        &["consume", "a", "--count", "-3"],
+        2,
+        &["'-3'", "whole number, 0 or more"],
+    ),
+    (
+        &["consume", "a", "--null-marker", "-", "--output", "json"],
+        2,
+        &["--null-marker", "null"],
+    ),
     (
         &["consume", "a", "--from", "yesterday"],
         2,

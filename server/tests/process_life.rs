@@ -123,7 +123,11 @@ fn a_crowd_on_a_broker_with_few_descriptors_leaves_storage_enough() {
     let arguments = ["--shards", "1"];
     let mut broker =
         Broker::try_start_with_descriptors(few, data.path(), &arguments).expect("enough");
-    assert!(broker.wait_for_line("fewer connections").is_some());
+    assert!(
+        broker
+            .wait_for_line("leaves each shard fewer connections")
+            .is_some()
+    );
     let mut inside = broker.connect();
     inside.handshake(None);
     create_topic(&mut inside);

@@ -195,7 +195,7 @@ fn an_address_or_a_directory_in_use_is_one_clear_sentence() {
     std::fs::write(&file, "x").expect("written");
     let unusable = sentence(Broker::try_start(&file.join("data"), "127.0.0.1:0", &[]));
     assert!(
-        unusable.contains("cannot create the data directory"),
+        unusable.contains("cannot be used: Not a directory"),
         "{unusable}"
     );
     broker.must_serve("after");

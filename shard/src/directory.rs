@@ -63,6 +63,16 @@ pub enum DirectoryError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// It can neither be made nor written.
+    #[error(
+        "the data directory {path} cannot be used: {source}; choose another with --data-dir, or let this user write there"
+    )]
+    Unusable {
+        /// The directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// The system refused something.
     #[error("cannot {doing} {path}: {source}")]
     Io {
@@ -149,7 +159,11 @@ impl DataDirectory {
     /// Locks the directory, makes it if it is not there, and begins a new run: the boot epoch grows
     /// by one, durably. A new directory gets `new_cluster` and node 0.
     pub fn open(path: &Path, new_cluster: u128) -> Result<DataDirectory, DirectoryError> {
-        std::fs::create_dir_all(path).map_err(io_error("create the data directory", path))?;
+        std::fs::create_dir_all(path).map_err(|error| unusable(path, error))?;
+        if read_identity(path)?.is_none() {
+            // Before there is a lock: other people's directories get no file of ours.
+            check_new(path)?;
+        }
         let lock = lock(path)?;
         let last = read_identity(path)?;
         let mut identity = match last {
@@ -208,6 +222,18 @@ impl DataDirectory {
     }
 }
 
+fn unusable(path: &Path, error: io::Error) -> DirectoryError {
+    let source = match error.kind() {
+        // Of the name of a file, the system only says that it exists.
+        io::ErrorKind::AlreadyExists => io::ErrorKind::NotADirectory.into(),
+        _ => error,
+    };
+    DirectoryError::Unusable {
+        path: path.to_owned(),
+        source,
+    }
+}
+
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
     let path = path.to_owned();
     move |source| DirectoryError::Io {
@@ -223,7 +249,7 @@ fn lock(directory: &Path) -> Result<File, DirectoryError> {
     options.read(true).write(true).create(true).truncate(false);
     let mut file = options
         .open(&path)
-        .map_err(io_error("open the lock file", &path))?;
+        .map_err(|error| unusable(directory, error))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {

@@ -20,11 +20,9 @@ pub enum StorageError {
     Removed(PartitionId),
     /// An offset outside of what the partition holds.
     #[error(
-        "offset {offset} is not in partition {partition}, which holds {log_start} to {high_watermark} (exclusive)"
+        "offset {offset} is out of range: the records of the partition begin at {log_start} and end before {high_watermark}"
     )]
     OffsetOutOfRange {
-        /// The partition.
-        partition: PartitionId,
         /// The offset asked for.
         offset: Offset,
         /// First offset it holds.

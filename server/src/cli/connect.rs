@@ -28,6 +28,12 @@ pub(super) struct ClientArgs {
 
 fn address(text: &str) -> Result<String, String> {
     let wrong = |what: &str| format!("{what}; write HOST:PORT, such as 127.0.0.1:9092");
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let rest = rest.trim_end_matches('/');
+        return Err(format!(
+            "leave '{scheme}://' out; write HOST:PORT, such as {rest}"
+        ));
+    }
     let Some((host, port)) = text.rsplit_once(':') else {
         return Err(wrong("there is no port in it"));
     };

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::Failure;
 use super::connect::{ClientArgs, block_on, explain, interrupted};
 use super::format::{Marker, Style, Template, marker};
+use super::numbers::whole;
 use super::output::{self, Output};
 use super::start::Place;
 
@@ -65,10 +66,10 @@ pub(super) struct ConsumeArgs {
     #[arg(long, default_value = "earliest", allow_hyphen_values = true)]
     from: Place,
     /// Partitions to read [default: all]
-    #[arg(short, long, value_name = "N[,…]", value_delimiter = ',')]
+    #[arg(short, long, value_name = "N[,…]", value_delimiter = ',', value_parser = whole::<u32>, allow_negative_numbers = true)]
     partition: Vec<u32>,
     /// End after this many records
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = whole::<u64>, allow_negative_numbers = true)]
     count: Option<u64>,
     /// Wait for new records
     #[arg(short, long)]

@@ -62,6 +62,7 @@ impl From<ClientError> for Failure {
         match error {
             ClientError::Connect { .. }
             | ClientError::ConnectionLost { .. }
+            | ClientError::Protocol { .. }
             | ClientError::TimedOut { .. } => Failure::Unreachable(error.to_string()),
             _ => Failure::Failed(error.to_string()),
         }

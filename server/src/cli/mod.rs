@@ -11,6 +11,7 @@ mod connect;
 mod consume;
 mod failure;
 mod format;
+mod numbers;
 mod output;
 mod produce;
 mod records;

@@ -5,7 +5,9 @@ use serde_json::json;
 
 use super::Failure;
 use super::connect::{ClientArgs, block_on, explain};
+use super::numbers::{offset, whole};
 use super::output::say;
+use super::topic::confirm;
 
 #[derive(Subcommand)]
 pub(super) enum RecordsCommand {
@@ -23,19 +25,23 @@ pub(super) struct DeleteArgs {
     /// The topic
     topic: String,
     /// The partition; without it, --all means those of all partitions
-    #[arg(long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = whole::<u32>, allow_negative_numbers = true)]
     partition: Option<u32>,
     /// First offset to keep
     #[arg(
         long,
         value_name = "OFFSET",
         requires = "partition",
-        value_parser = clap::value_parser!(i64).range(0..)
+        value_parser = offset,
+        allow_negative_numbers = true
     )]
     before: Option<i64>,
     /// Delete every record that is there now
     #[arg(long)]
     all: bool,
+    /// Do not ask, not even on a terminal
+    #[arg(short, long)]
+    yes: bool,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -50,9 +56,14 @@ async fn delete_records(arguments: DeleteArgs) -> Result<(), Failure> {
         topic,
         partition,
         before,
-        all: _,
+        all,
+        yes,
         client,
     } = arguments;
+    if all && !yes {
+        let which = partition.map_or(topic.clone(), |partition| format!("{topic}/{partition}"));
+        confirm(&format!("delete every record of '{which}'?"))?;
+    }
     let connected = client.connect().await?;
     let admin = connected.admin();
     let partitions = match partition {

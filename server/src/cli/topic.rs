@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use super::connect::{ClientArgs, block_on, explain};
+use super::numbers::{partitions, whole};
 use super::output::{self, Output, Table, say};
 use super::serve::key_and_value;
 
@@ -34,7 +35,7 @@ Configuration is in Kafka's names; `millrace topic describe` lists it, and
         /// Name: letters, digits, '.', '_' and '-'
         topic: String,
         /// Number of partitions [default: the broker's topic.default_partitions]
-        #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(short, long, value_name = "N", value_parser = partitions, allow_negative_numbers = true)]
         partitions: Option<u32>,
         /// Configuration; may be given many times
         #[arg(short, long, value_name = "KEY=VALUE", value_parser = key_and_value)]
@@ -106,7 +107,7 @@ Records already there stay where they are, and a key may map to another partitio
         /// The topic
         topic: String,
         /// Number of partitions it shall have
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(long, value_name = "N", value_parser = partitions, allow_negative_numbers = true)]
         to: u32,
         /// Only check whether it could be done
         #[arg(long)]
@@ -130,7 +131,7 @@ far the partition had come, that is a thousand million further on.")]
         /// The topic
         topic: String,
         /// The partition
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", value_parser = whole::<u32>, allow_negative_numbers = true)]
         partition: u32,
         /// Say that you know: acknowledged records are given up
         #[arg(long, required = true)]
@@ -277,7 +278,7 @@ async fn create(new: NewTopic, if_not_exists: bool, client: &ClientArgs) -> Resu
 }
 
 /// Asks, where there is someone to ask.
-fn confirm(question: &str) -> Result<(), Failure> {
+pub(super) fn confirm(question: &str) -> Result<(), Failure> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() || !std::io::stderr().is_terminal() {
         return Ok(());

@@ -83,6 +83,16 @@ pub(super) fn share(
 }
 
 impl Share {
+    /// Says that it is less than was configured.
+    pub(super) fn tell(self) {
+        let Share { files, connections } = self;
+        tracing::info!(
+            connections,
+            segment_files = files,
+            "the limit of open files (ulimit -n) leaves each shard fewer connections than network.max_connections, or fewer segment files than storage.open_files_max"
+        );
+    }
+
     fn descriptors(self) -> u64 {
         OF_SHARD + u64::from(self.files) + OF_CONNECTION * u64::from(self.connections)
     }
@@ -90,20 +100,6 @@ impl Share {
 
 fn narrow(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-/// Says that there is less than was configured.
-pub(super) fn tell(limit: Option<u64>, wanted: Share, given: Share) {
-    if given != wanted
-        && let Some(limit) = limit
-    {
-        tracing::warn!(
-            limit,
-            connections = given.connections,
-            segment_files = given.files,
-            "the limit of open files leaves each shard fewer connections or files than configured; raise it (ulimit -n)"
-        );
-    }
 }
 
 #[cfg(test)]

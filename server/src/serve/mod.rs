@@ -133,7 +133,6 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
         connections: config.network.max_connections,
     };
     let share = descriptors::share(open_files, shards, wanted)?;
-    descriptors::tell(open_files, wanted, share);
     let executor = ExecutorSettings::default();
     if let Some(warning) = probe(shards, executor.io_memory_bytes)?.warning {
         tracing::warn!("{warning}");
@@ -150,6 +149,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
             .map_err(system("find the data directory"))?,
         shards,
         share,
+        fewer_than_wanted: share != wanted,
         address,
         began,
     });
@@ -193,6 +193,8 @@ struct Node {
     data_directory: PathBuf,
     shards: u16,
     share: Share,
+    /// The limit of open files allows less than was configured.
+    fewer_than_wanted: bool,
     address: SocketAddr,
     began: Instant,
 }
@@ -371,6 +373,9 @@ impl Node {
             start_ms = self.began.elapsed().as_millis() as u64,
             "ready"
         );
+        if self.fewer_than_wanted {
+            self.share.tell();
+        }
         if !self.address.ip().is_loopback() && !self.config.allow_anonymous_remote {
             tracing::info!(
                 "there is no authentication yet: only peers on this machine are served (see --allow-anonymous-remote)"

@@ -91,7 +91,6 @@ impl<E: Env> Partition<E> {
             log_start, visible, ..
         } = self.marks.get();
         StorageError::OffsetOutOfRange {
-            partition: self.id(),
             offset,
             log_start,
             high_watermark: visible,

@@ -133,7 +133,9 @@ pub enum ClientError {
         partition: u32,
     },
     /// The peer does not speak as agreed.
-    #[error("{address} does not speak Millrace's protocol: {reason}")]
+    #[error(
+        "{address} does not speak Millrace's protocol ({reason}); is it the address of a Millrace broker?"
+    )]
     Protocol {
         /// The peer.
         address: String,

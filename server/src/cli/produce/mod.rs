@@ -28,6 +28,7 @@ use self::lines::Block;
 use super::Failure;
 use super::connect::{ClientArgs, block_on, explain, interrupted};
 use super::format::{Marker, marker, unescape};
+use super::numbers::whole;
 use super::output::{self, Output};
 use super::serve::key_and_value;
 
@@ -74,7 +75,7 @@ pub(super) struct ProduceArgs {
     #[arg(short = 'H', long = "header", value_name = "KEY=VALUE", value_parser = key_and_value)]
     headers: Vec<(String, String)>,
     /// Partition that every record goes to [default: by key, else spread over all]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = whole::<u32>, allow_negative_numbers = true)]
     partition: Option<u32>,
     /// When a record counts as stored: all (on the disks of a quorum), 1 (on the leader's disk),
     /// 0 (once sent)
