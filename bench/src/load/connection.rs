@@ -264,6 +264,7 @@ impl Intake {
         let Outcome::Fetched(fetched) = &answer.outcome else {
             return Ok(());
         };
+        let keeps = self.walker.keeps();
         for (place, Fetched { batches, .. }) in fetched.iter().enumerate() {
             let (start, end) = (batches.start.max(here.start), batches.end.min(here.end));
             if start >= end {
@@ -275,7 +276,9 @@ impl Intake {
             let walked = self.walker.walk(&bytes[piece], |passed: Passed, held| {
                 progress.next_offset = Some(passed.next_offset);
                 progress.records += u64::from(passed.records);
-                batch(held);
+                if keeps {
+                    batch(held);
+                }
             });
             walked.map_err(|error| ProtocolError::Malformed(error.to_owned()))?;
             if end == batches.end && !self.walker.is_between_batches() {

@@ -36,6 +36,11 @@ impl Walker {
         }
     }
 
+    /// Whether whole batches are kept.
+    pub(super) fn keeps(&self) -> bool {
+        self.keep
+    }
+
     /// Goes on with these bytes. `passed` is called for each batch that ends in them, with all of
     /// its bytes if they are kept.
     pub(super) fn walk(
