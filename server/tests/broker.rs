@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use millrace_shard::env::Env;
+use millrace_shard::env::simulated::{DiskFaults, Simulation};
 use millrace_wire::batch::{Compression, DEFAULT_MAX_UNCOMPRESSED_BYTES, Records, split_batches};
 use millrace_wire::error::ErrorCode;
 use millrace_wire::frame::{Format, FrameHeader};
 use millrace_wire::native::Response;
 use millrace_wire::native::messages::*;
 use node::{
-    batch, code, fetch_request, one_result, produce_request, run_two_shards as run, values,
+    Node, batch, code, fetch_request, one_result, produce_request, run_two_shards as run, values,
 };
 
 #[test]
@@ -51,6 +52,37 @@ fn records_go_in_and_come_out_on_every_shard_from_every_shard() {
                 .collect();
             assert_eq!(values(attached), expected);
         }
+        node.stop().await;
+    });
+}
+
+#[test]
+fn requests_behind_one_another_have_the_same_time_to_become_durable() {
+    let second = Duration::from_secs(1);
+    let faults = DiskFaults {
+        write_latency: second..=second,
+        ..DiskFaults::default()
+    };
+    Simulation::with_faults(1, faults).run(|env| async move {
+        let node = Node::start(&env, 1).await;
+        let mut connection = node.connect(0);
+        connection.create_topic("t", 1, &[]).await;
+        let sent = env.now();
+        let batch = batch(&["slow"]);
+        for _ in 0..10 {
+            let request = ProduceRequest {
+                timeout_ms: 300,
+                ..produce_request("t", 0, &batch, -1)
+            };
+            connection.send(request, std::slice::from_ref(&batch)).await;
+        }
+        for _ in 0..10 {
+            let (_, response, _) = connection.receive().await;
+            let result = one_result(response);
+            assert_eq!(code(&result.status), Some(ErrorCode::RequestTimedOut));
+        }
+        let waited = env.now().since(sent);
+        assert!(waited < Duration::from_millis(400), "{waited:?}");
         node.stop().await;
     });
 }

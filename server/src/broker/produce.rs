@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::future::{Either, select};
-use millrace_shard::env::{Env, OnPanic, Queue};
+use millrace_shard::env::{Env, Instant, OnPanic, Queue};
 use millrace_shard::local::{OneshotReceiver, OneshotSender, Receiver, Sender, oneshot, queue};
 use millrace_shard::log::{self, Partition};
 use millrace_wire::batch::{
@@ -81,23 +81,30 @@ enum Place<E: Env> {
     There(Local<Reply>),
 }
 
+/// Until when a request that came at `came` may wait to be durable: `timeout_ms`, or the broker's own
+/// limit for 0.
+#[must_use]
+pub fn durable_deadline(came: Instant, timeout_ms: u32) -> Instant {
+    came.plus(match timeout_ms {
+        0 => DEFAULT_TIMEOUT,
+        ms => Duration::from_millis(u64::from(ms)),
+    })
+}
+
 impl<E: Env> Appending<E> {
     /// Whether the batch is in a partition of this shard.
     pub fn is_here(&self) -> bool {
         matches!(self.0, Place::Here { .. })
     }
 
-    /// Waits until the batch is durable, at most `timeout_ms` (0: the broker's own limit).
-    pub async fn durable_within(self, env: &E, timeout_ms: u32) -> Result<Appended, WireError> {
-        let timeout = match timeout_ms {
-            0 => DEFAULT_TIMEOUT,
-            ms => Duration::from_millis(u64::from(ms)),
-        };
-        match select(pin!(self.durable()), pin!(env.sleep(timeout))).await {
+    /// Waits until the batch is durable, but not beyond `deadline`.
+    pub async fn durable_by(self, env: &E, deadline: Instant) -> Result<Appended, WireError> {
+        let left = deadline.since(env.now());
+        match select(pin!(self.durable()), pin!(env.sleep(left))).await {
             Either::Left((outcome, _)) => outcome,
             Either::Right(_) => Err(WireError::new(
                 ErrorCode::RequestTimedOut,
-                format!("the batch was not durable within {timeout:?}; it may be there later"),
+                "the batch was not durable within the request's timeout; it may be there later",
             )),
         }
     }

@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
-use millrace_shard::env::{Env, OnPanic, Queue};
+use millrace_shard::env::{Env, Instant, OnPanic, Queue};
 use millrace_wire::error::WireError;
 use millrace_wire::native::RequestPayload;
 use millrace_wire::native::messages::{
@@ -13,7 +13,7 @@ use millrace_wire::native::messages::{
 
 use super::session::{Alarm, Answer, Held, ReplyTo, Session};
 use crate::broker::calls::Appended;
-use crate::broker::{Acks, Appending, UnderWay};
+use crate::broker::{Acks, Appending, UnderWay, durable_deadline};
 
 /// A topic's batches, each with its partition.
 struct Topic<E: Env> {
@@ -25,7 +25,8 @@ struct Topic<E: Env> {
 pub(super) struct Placed<E: Env> {
     to: ReplyTo,
     topics: Vec<Topic<E>>,
-    timeout_ms: u32,
+    /// The request is answered by then, whatever it waits behind.
+    deadline: Instant,
     held: Held,
     under_way: UnderWay<E>,
 }
@@ -52,7 +53,7 @@ impl<E: Env> Session<E> {
             Ok(parts) => parts,
             Err(error) => return self.refuse(to, error, held),
         };
-        let timeout_ms = body.timeout_ms();
+        let deadline = durable_deadline(to.complete, body.timeout_ms());
         let acks = Acks::from_number(body.acks());
         let mut topics: Vec<Topic<E>> = Vec::new();
         for topic in body.topics() {
@@ -77,7 +78,7 @@ impl<E: Env> Session<E> {
         let placed = Placed {
             to,
             topics,
-            timeout_ms,
+            deadline,
             held,
             under_way,
         };
@@ -95,11 +96,11 @@ impl<E: Env> Session<E> {
         let Placed {
             to,
             topics,
-            timeout_ms,
+            deadline,
             held,
             under_way,
         } = placed;
-        let work = async move { session.outcome(topics, timeout_ms).await };
+        let work = async move { session.outcome(topics, deadline).await };
         self.run(to, held, under_way, work);
     }
 
@@ -120,7 +121,7 @@ impl<E: Env> Session<E> {
             loop {
                 let next = session.placed.borrow_mut().pop_front();
                 let Some(placed) = next else { break };
-                let answer = session.outcome(placed.topics, placed.timeout_ms).await;
+                let answer = session.outcome(placed.topics, placed.deadline).await;
                 session.answer(placed.to, answer, placed.held);
                 drop(placed.under_way);
                 session.broker.env.yield_now().await;
@@ -132,21 +133,21 @@ impl<E: Env> Session<E> {
         drop(env.spawn(Queue::Requests, "produce answers", OnPanic::EndTask, task));
     }
 
-    async fn outcome(&self, topics: Vec<Topic<E>>, timeout_ms: u32) -> Answer {
+    async fn outcome(&self, topics: Vec<Topic<E>>, deadline: Instant) -> Answer {
         let mut response = ProduceResponse::default();
         for topic in topics {
             response
                 .topics
-                .push(self.topic_result(topic, timeout_ms).await);
+                .push(self.topic_result(topic, deadline).await);
         }
         millrace_wire::native::Response::Produce(response).into()
     }
 
-    async fn topic_result(&self, topic: Topic<E>, timeout_ms: u32) -> ProduceTopicResult {
+    async fn topic_result(&self, topic: Topic<E>, deadline: Instant) -> ProduceTopicResult {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for (partition, appending) in topic.partitions {
             let outcome = match appending {
-                Ok(appending) => appending.durable_within(&self.broker.env, timeout_ms).await,
+                Ok(appending) => appending.durable_by(&self.broker.env, deadline).await,
                 Err(error) => Err(error),
             };
             partitions.push(partition_result(partition, outcome));
