@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -153,6 +154,8 @@ impl Drop for Broker {
 fn spawn(settings: &BrokerSettings, data: &Path) -> Result<(Child, SocketAddr), BrokerError> {
     let mut command = Command::new(&settings.program);
     command
+        // Ctrl-C in a terminal is meant for the run, which reports what it has and then ends this.
+        .process_group(0)
         .args(["serve", "--bind", "127.0.0.1:0", "--shards", "1"])
         .args(["--log-format", "json", "--data-dir"])
         .arg(data)

@@ -255,6 +255,11 @@ impl<'a> Engine<'a> {
         // A run that was cut short is measured up to here.
         self.window.end_ns = self.window.end_ns.min(now_ns).max(self.window.start_ns + 1);
         let overloaded = self.is_overloaded();
+        if let Some(producing) = self.producing.as_mut().filter(|_| overloaded) {
+            producing
+                .recorder
+                .error("given up: the broker was a million requests behind the rate");
+        }
         self.control.enter(Phase::Draining);
         self.drain(load.drain)?;
         self.control.enter(Phase::Done);
