@@ -15,7 +15,7 @@ use crate::sweep::{Quantile, SweepPlan};
 /// Raise the rate of producing until a latency bound breaks.
 #[derive(Args)]
 #[command(after_help = "Example:
-  millrace-bench sweep produce --from 5000 --bound-ms 2 --html sweep.html")]
+  millrace-bench sweep produce --from 1000 --bound-ms 10 --html sweep.html")]
 pub struct SweepArguments {
     /// The workload; see `millrace-bench list`.
     workload: String,
