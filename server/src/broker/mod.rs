@@ -30,7 +30,7 @@ pub use admin::{TopicDescription, wrong_answer};
 pub use catalog::{Catalog, TopicEntry};
 pub use fetch::{FetchItem, FetchQuery, Fetched};
 pub use placement::owner;
-pub use produce::{Acks, Appending, durable_deadline};
+pub use produce::{Acks, Appending, durable_deadline, not_durable_in_time};
 
 use crate::controller::driver::Controller;
 use crate::controller::state::Rules;

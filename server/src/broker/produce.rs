@@ -11,7 +11,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures_util::future::{Either, select};
 use millrace_shard::env::{Env, Instant, OnPanic, Queue};
-use millrace_shard::local::{OneshotReceiver, OneshotSender, Receiver, Sender, oneshot, queue};
+use millrace_shard::local::{
+    Event, OneshotReceiver, OneshotSender, Receiver, Sender, oneshot, queue,
+};
 use millrace_shard::log::{self, Partition};
 use millrace_wire::batch::{
     self, BatchHeader, Compression, DEFAULT_MAX_UNCOMPRESSED_BYTES, ProduceLimits,
@@ -91,10 +93,45 @@ pub fn durable_deadline(came: Instant, timeout_ms: u32) -> Instant {
     })
 }
 
+/// What a request is told whose batches were not durable in time.
+#[must_use]
+pub fn not_durable_in_time() -> WireError {
+    WireError::new(
+        ErrorCode::RequestTimedOut,
+        "the batch was not durable within the request's timeout; it may be there later",
+    )
+}
+
 impl<E: Env> Appending<E> {
     /// Whether the batch is in a partition of this shard.
     pub fn is_here(&self) -> bool {
         matches!(self.0, Place::Here { .. })
+    }
+
+    /// How it went, if that is decided and this shard is the one that decides.
+    pub fn outcome(&self) -> Option<Result<Appended, WireError>> {
+        let Place::Here {
+            partition,
+            appended,
+            append_time_ms,
+        } = &self.0
+        else {
+            return None;
+        };
+        let durable = appended.durable.outcome()?;
+        Some(durable.map_err(|error| error.to_wire()).map(|()| Appended {
+            base_offset: appended.base_offset,
+            append_time_ms: *append_time_ms,
+            log_start: partition.watermarks().log_start,
+        }))
+    }
+
+    /// Notifies `event`, once, when a batch in a partition of this shard is decided. Those of one
+    /// shard are in the order in which they got their places.
+    pub fn watch(&self, event: &Rc<Event>) {
+        if let Place::Here { appended, .. } = &self.0 {
+            appended.durable.watch(event);
+        }
     }
 
     /// Waits until the batch is durable, but not beyond `deadline`.
@@ -102,10 +139,7 @@ impl<E: Env> Appending<E> {
         let left = deadline.since(env.now());
         match select(pin!(self.durable()), pin!(env.sleep(left))).await {
             Either::Left((outcome, _)) => outcome,
-            Either::Right(_) => Err(WireError::new(
-                ErrorCode::RequestTimedOut,
-                "the batch was not durable within the request's timeout; it may be there later",
-            )),
+            Either::Right(_) => Err(not_durable_in_time()),
         }
     }
 
@@ -117,7 +151,11 @@ impl<E: Env> Appending<E> {
                 append_time_ms,
             } => {
                 let base_offset = appended.base_offset;
-                appended.durable.await.map_err(|error| error.to_wire())?;
+                appended
+                    .durable
+                    .wait()
+                    .await
+                    .map_err(|error| error.to_wire())?;
                 let log_start = partition.watermarks().log_start;
                 Ok(Appended {
                     base_offset,

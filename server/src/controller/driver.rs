@@ -198,7 +198,11 @@ impl<E: Env> Controller<E> {
             .append_from_reserve(batch, count, now)
             .await
             .map_err(|e| e.to_wire())?;
-        appended.durable.await.map_err(|error| error.to_wire())?;
+        appended
+            .durable
+            .wait()
+            .await
+            .map_err(|error| error.to_wire())?;
         self.records_since_snapshot
             .set(self.records_since_snapshot.get() + count);
         Ok(())

@@ -10,7 +10,6 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::{Either, select};
 use millrace_shard::env::{Env, OnPanic, Queue};
 use millrace_shard::local::Permit;
@@ -180,10 +179,7 @@ impl<E: Env> Connection<E> {
         tracing::debug!(%peer, client, software = greeting.client_software, "a client connected");
         let outbox = Rc::clone(&self.inside.outbox);
         let hello = handshake::accepted(greeting, &broker.node, broker.shard_id, limits);
-        outbox.push(Outgoing {
-            pieces: vec![hello],
-            held: Vec::new(),
-        });
+        outbox.add(|out| out.push(hello));
         let sender = broker.env.spawn(
             Queue::Requests,
             "send",
@@ -244,10 +240,19 @@ impl<E: Env> Connection<E> {
             max_frame_bytes: settings.session.max_frame_bytes,
             timeout: settings.frame_timeout,
         };
+        let budget = &self.listener.request_budget;
+        if self.inside.outbox.is_closed() {
+            return Next::Closing;
+        }
+        // What one read brought is taken in one go, with none of the ceremony of waiting.
+        if let Some(place) = session.try_place()
+            && let Some(frame) = frames.gathered(limits, budget)
+        {
+            return Next::Frame(frame, place);
+        }
         let read = async {
             let place = session.place().await;
-            let frame = frames.next(limits, &self.listener.request_budget).await;
-            Next::Frame(frame, place)
+            Next::Frame(frames.next(limits, budget).await, place)
         };
         let closing = pin!(self.inside.outbox.closed());
         match select(pin!(read), closing).await {
@@ -280,16 +285,14 @@ async fn send_all<E: Env>(
 ) -> Option<WriteHalf> {
     let stall = listener.settings.frame_timeout;
     let env = &listener.broker.env;
-    while let Some(responses) = outbox.take_all().await {
+    let _ends = Ends(&outbox);
+    // What it holds is given back when all of a round is with the kernel.
+    let mut responses = Outgoing::default();
+    while outbox.take_all(&mut responses).await {
         let started = env.now();
-        // What the responses hold is given back when all of this round is with the kernel.
-        let (pieces, _held): (Vec<Vec<Bytes>>, Vec<_>) = responses
-            .into_iter()
-            .map(|outgoing| (outgoing.pieces, outgoing.held))
-            .unzip();
-        let mut pieces: VecDeque<Bytes> = pieces.into_iter().flatten().collect();
+        let pieces = responses.pieces();
         let aborted = pin!(outbox.aborted());
-        let sent = match select(pin!(write.write_all(&mut pieces, stall)), aborted).await {
+        let sent = match select(pin!(write.write_all(pieces, stall)), aborted).await {
             Either::Left((sent, _)) => sent,
             Either::Right(_) => return None,
         };
@@ -305,6 +308,18 @@ async fn send_all<E: Env>(
             .record(Stage::Send, took);
     }
     Some(write)
+}
+
+/// Ends a connection whose answers cannot be sent any more, a panic included: its client would wait
+/// for ever.
+struct Ends<'a>(&'a Outbox);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        if !self.0.is_closed() {
+            self.0.abort();
+        }
+    }
 }
 
 /// Says that nothing more will come, and lets the client read what was said before the socket goes.

@@ -84,6 +84,19 @@ impl FrameReader {
         }
     }
 
+    /// The next frame, if all of it was gathered already and there is memory for it at once.
+    pub(super) fn gathered(&mut self, limits: FrameLimits, budget: &Budget) -> Option<Frame> {
+        let unread = &self.gathered[self.start..];
+        let header = unread.first_chunk::<FRAME_HEADER_BYTES>()?;
+        let header = FrameHeader::parse(header, limits.max_frame_bytes).ok()?;
+        let len = header.payload_bytes();
+        if unread.len() < FRAME_HEADER_BYTES + len {
+            return None;
+        }
+        let memory = budget.try_acquire(len as u64)?;
+        Some(self.take_gathered(header, memory))
+    }
+
     /// How long ago the first byte of the frame came that was taken last.
     pub(super) fn took(&mut self) -> Duration {
         let took = self.begun.take().map(|begun| begun.elapsed());
@@ -111,15 +124,14 @@ impl FrameReader {
             };
             let len = header.payload_bytes();
             let here = (unread.len() - FRAME_HEADER_BYTES).min(len);
-            if here == len || len >= LARGE_BYTES {
+            if here == len {
+                let memory = budget.acquire(len as u64).await;
+                return Ok(self.take_gathered(header, memory));
+            }
+            if len >= LARGE_BYTES {
                 let memory = budget.acquire(len as u64).await;
                 let payload =
                     self.start + FRAME_HEADER_BYTES..self.start + FRAME_HEADER_BYTES + here;
-                if here == len {
-                    let bytes = BytesMut::from(&self.gathered[payload.clone()]);
-                    self.start = payload.end;
-                    return Ok(Frame::Whole(header, bytes, memory));
-                }
                 let mut bytes = BytesMut::zeroed(len);
                 bytes[..here].copy_from_slice(&self.gathered[payload.clone()]);
                 self.start = payload.end;
@@ -135,6 +147,14 @@ impl FrameReader {
                 return self.ended();
             }
         }
+    }
+
+    fn take_gathered(&mut self, header: FrameHeader, memory: Permit) -> Frame {
+        let from = self.start + FRAME_HEADER_BYTES;
+        let end = from + header.payload_bytes();
+        let payload = BytesMut::from(&self.gathered[from..end]);
+        self.start = end;
+        Frame::Whole(header, payload, memory)
     }
 
     async fn finish_large(&mut self, limits: FrameLimits) -> io::Result<Frame> {

@@ -166,13 +166,7 @@ impl WriteHalf {
                 pieces.pop_front();
                 continue;
             }
-            let slices: Vec<IoSlice<'_>> = pieces
-                .iter()
-                .take(PIECES_AT_ONCE)
-                .map(|piece| IoSlice::new(piece))
-                .collect();
-            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-            let sent = match self.socket.send_vectored_with_flags(&slices, flags) {
+            let sent = match self.send(first, pieces) {
                 Ok(sent) => sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let first = first.clone();
@@ -184,6 +178,17 @@ impl WriteHalf {
             advance(pieces, sent);
         }
         Ok(())
+    }
+
+    /// Sends as much as the kernel takes now.
+    fn send(&self, first: &Bytes, pieces: &VecDeque<Bytes>) -> io::Result<usize> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        if pieces.len() == 1 {
+            return self.socket.send_with_flags(first, flags);
+        }
+        let slices = pieces.iter().take(PIECES_AT_ONCE);
+        let slices: Vec<IoSlice<'_>> = slices.map(|piece| IoSlice::new(piece)).collect();
+        self.socket.send_vectored_with_flags(&slices, flags)
     }
 
     /// Sends as much as the kernel takes of one piece, once it takes any.

@@ -3,25 +3,94 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use millrace_shard::local::{Event, Permit};
+use millrace_wire::error::ErrorCode;
+use millrace_wire::frame::Format;
+use millrace_wire::native::messages::Status;
+use millrace_wire::native::{Response, encode_response};
 
-/// A response, ready to be sent.
+/// Memory for small responses that a connection keeps between two rounds.
+const KEPT_BYTES: usize = 16 * 1024;
+
+/// Responses ready to be sent, one behind the other.
 #[derive(Default)]
 pub struct Outgoing {
-    /// The frame in pieces, to be sent one after the other.
-    pub pieces: Vec<Bytes>,
-    /// What is held until it was sent: the request's place, and memory.
-    pub held: Vec<Permit>,
+    pieces: VecDeque<Bytes>,
+    /// What follows the pieces: small responses are written side by side and sent as one piece.
+    written: BytesMut,
+    /// What is held until all of it was sent: the requests' places, and memory.
+    held: Vec<Permit>,
 }
 
 impl Outgoing {
-    /// Bytes of the frame.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.pieces.iter().map(Bytes::len).sum()
+    /// Adds a response and what is attached to it.
+    pub fn write(
+        &mut self,
+        format: Format,
+        correlation: u32,
+        response: &Response,
+        attachments: Vec<Bytes>,
+    ) {
+        let attached = attachments.iter().map(Bytes::len).sum();
+        let out = &mut self.written;
+        match encode_response(format, correlation, response, out, attached) {
+            Ok(()) => attachments.into_iter().for_each(|piece| self.push(piece)),
+            Err(error) => {
+                tracing::error!(%error, "a response could not be encoded");
+                let status = Status::failed(ErrorCode::InvalidRequest, error.to_string());
+                // A status of one sentence always fits; if not, the client hears nothing and times
+                // out.
+                let _ = encode_response(format, correlation, &Response::Error(status), out, 0);
+            }
+        }
     }
+
+    /// Adds bytes as they are.
+    pub fn push(&mut self, piece: Bytes) {
+        self.end_piece();
+        self.pieces.push_back(piece);
+    }
+
+    /// Holds something until all of this was sent.
+    pub fn hold(&mut self, permit: Permit) {
+        self.held.push(permit);
+    }
+
+    /// Everything in pieces, to be sent one after the other.
+    pub fn pieces(&mut self) -> &mut VecDeque<Bytes> {
+        self.end_piece();
+        &mut self.pieces
+    }
+
+    /// Gives back what is held, and forgets what is left.
+    pub fn clear(&mut self) {
+        self.pieces.clear();
+        self.held.clear();
+        self.written.clear();
+        if self.written.capacity() > KEPT_BYTES {
+            self.written = BytesMut::new();
+        }
+    }
+
+    fn end_piece(&mut self) {
+        if !self.written.is_empty() {
+            self.pieces.push_back(self.written.split().freeze());
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && self.written.is_empty()
+    }
+}
+
+/// Answers that become ready without anybody pushing them.
+pub trait Answers {
+    /// Adds those that are ready. Whoever holds answers back notifies the outbox
+    /// ([`Outbox::filled`]) when there may be more.
+    fn collect(&self, into: &mut Outgoing);
 }
 
 /// What a connection is to do next.
@@ -37,10 +106,11 @@ enum State {
 
 /// Responses on their way to the one task that sends them.
 pub struct Outbox {
-    queue: RefCell<VecDeque<Outgoing>>,
+    waiting: RefCell<Outgoing>,
+    answers: RefCell<Option<Weak<dyn Answers>>>,
     state: Cell<State>,
     /// Something waits to be sent, or the end has come.
-    filled: Event,
+    filled: Rc<Event>,
     /// The end has come.
     ended: Event,
 }
@@ -48,21 +118,34 @@ pub struct Outbox {
 impl Default for Outbox {
     fn default() -> Outbox {
         Outbox {
-            queue: RefCell::default(),
+            waiting: RefCell::default(),
+            answers: RefCell::default(),
             state: Cell::new(State::Open),
-            filled: Event::new(),
+            filled: Rc::default(),
             ended: Event::new(),
         }
     }
 }
 
 impl Outbox {
-    /// Adds a response. After the end it is dropped, and what it holds is given back.
-    pub fn push(&self, outgoing: Outgoing) {
+    /// Lets `add` add responses. After the end there is no adding, and what `add` holds is given
+    /// back.
+    pub fn add(&self, add: impl FnOnce(&mut Outgoing)) {
         if self.state.get() == State::Open {
-            self.queue.borrow_mut().push_back(outgoing);
+            add(&mut self.waiting.borrow_mut());
             self.filled.notify();
         }
+    }
+
+    /// Takes answers from here, too.
+    pub fn take_from(&self, answers: Weak<dyn Answers>) {
+        *self.answers.borrow_mut() = Some(answers);
+    }
+
+    /// Notify this when there may be answers to collect.
+    #[must_use]
+    pub fn filled(&self) -> &Rc<Event> {
+        &self.filled
     }
 
     /// Nothing more will be added; what is there is still sent.
@@ -77,7 +160,7 @@ impl Outbox {
     /// Nothing more will be sent.
     pub fn abort(&self) {
         self.state.set(State::Aborted);
-        let dropped = std::mem::take(&mut *self.queue.borrow_mut());
+        let dropped = std::mem::take(&mut *self.waiting.borrow_mut());
         drop(dropped);
         self.filled.notify();
         self.ended.notify();
@@ -101,12 +184,27 @@ impl Outbox {
             .await;
     }
 
-    /// Everything that waits, as soon as something does; nothing when the end has come.
-    pub async fn take_all(&self) -> Option<VecDeque<Outgoing>> {
+    /// Takes everything that waits, as soon as something does, in exchange for what `emptied` was
+    /// and its memory. False when the end has come and nothing is left.
+    pub async fn take_all(&self, emptied: &mut Outgoing) -> bool {
+        emptied.clear();
         self.filled
-            .wait_until(|| !self.queue.borrow().is_empty() || self.is_closed())
+            .wait_until(|| {
+                self.collect();
+                !self.waiting.borrow().is_empty() || self.is_closed()
+            })
             .await;
-        let taken = std::mem::take(&mut *self.queue.borrow_mut());
-        (!taken.is_empty()).then_some(taken)
+        std::mem::swap(&mut *self.waiting.borrow_mut(), emptied);
+        !emptied.is_empty()
+    }
+
+    fn collect(&self) {
+        if self.state.get() != State::Open {
+            return;
+        }
+        let answers = self.answers.borrow().as_ref().and_then(Weak::upgrade);
+        if let Some(answers) = answers {
+            answers.collect(&mut self.waiting.borrow_mut());
+        }
     }
 }

@@ -2,8 +2,6 @@
 //! [`Outbox`]. Produce requests get their places in the order of arrival, before the next frame is
 //! looked at; everything else runs on its own and is answered when it is done.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
@@ -14,24 +12,20 @@ use millrace_shard::metrics::Stage;
 use millrace_wire::error::{ErrorCode, WireError};
 use millrace_wire::frame::{Format, FrameHeader};
 use millrace_wire::native::messages::Status;
-use millrace_wire::native::{DecodeError, Kind, RequestPayload, Response, encode_response};
+use millrace_wire::native::{DecodeError, Kind, RequestPayload, Response};
 
-use super::handshake::{SessionLimits, frame};
-use super::outbox::{Outbox, Outgoing};
-use super::produce::Placed;
+use super::handshake::SessionLimits;
+use super::outbox::{Answers, Outbox, Outgoing};
+use super::produce::PlacedRequests;
 use crate::broker::{Broker, UnderWay, count};
-
-/// Room for the head of a usual answer, taken at once.
-const USUAL_HEAD_BYTES: usize = 192;
 
 /// One connection's requests.
 pub struct Session<E: Env> {
     pub(super) broker: Rc<Broker<E>>,
-    outbox: Rc<Outbox>,
+    pub(super) outbox: Rc<Outbox>,
     in_flight: Semaphore,
-    /// Produce requests that wait to be durable, and whether a task answers them.
-    pub(super) placed: RefCell<VecDeque<Placed<E>>>,
-    pub(super) answering: Cell<bool>,
+    /// Produce requests that wait to be durable.
+    pub(super) placed: PlacedRequests<E>,
 }
 
 /// What a request holds while it is under way.
@@ -72,18 +66,25 @@ impl<E: Env> Session<E> {
     /// A session that answers into `outbox`.
     pub fn new(broker: Rc<Broker<E>>, outbox: Rc<Outbox>, limits: SessionLimits) -> Rc<Session<E>> {
         let in_flight = Semaphore::new(u64::from(limits.max_in_flight));
-        Rc::new(Session {
+        let session = Rc::new(Session {
             broker,
             outbox,
             in_flight,
-            placed: RefCell::default(),
-            answering: Cell::new(false),
-        })
+            placed: PlacedRequests::default(),
+        });
+        let answers: Rc<dyn Answers> = Rc::<Session<E>>::clone(&session);
+        session.outbox.take_from(Rc::downgrade(&answers));
+        session
     }
 
     /// Waits for a place among the connection's requests. The next frame is not read before.
     pub async fn place(&self) -> Permit {
         self.in_flight.acquire(1).await
+    }
+
+    /// A place among the connection's requests, if one is free.
+    pub fn try_place(&self) -> Option<Permit> {
+        self.in_flight.try_acquire(1)
     }
 
     /// Takes a frame. Returns when the next may be taken, or that there must not be one.
@@ -141,10 +142,8 @@ impl<E: Env> Session<E> {
     /// Tells the client that the connection ends, and why.
     pub fn end_with(&self, correlation: u32, format: Format, error: WireError) {
         let status = Response::Error(Status::from(error));
-        self.outbox.push(Outgoing {
-            pieces: vec![frame(format, correlation, &status)],
-            held: Vec::new(),
-        });
+        let add = |out: &mut Outgoing| out.write(format, correlation, &status, Vec::new());
+        self.outbox.add(add);
         self.outbox.close();
     }
 
@@ -185,28 +184,19 @@ impl<E: Env> Session<E> {
     pub(super) fn answer(&self, to: ReplyTo, answer: Answer, held: Held) {
         let Held { place, memory } = held;
         drop(memory);
-        let mut head = BytesMut::with_capacity(USUAL_HEAD_BYTES);
-        let attached = answer.attachments.iter().map(Bytes::len).sum();
-        let encoded = encode_response(
-            to.format,
-            to.correlation,
-            &answer.response,
-            &mut head,
-            attached,
-        );
-        let mut pieces = Vec::with_capacity(1 + answer.attachments.len());
-        match encoded {
-            Ok(()) => {
-                pieces.push(head.freeze());
-                pieces.extend(answer.attachments);
-            }
-            Err(error) => {
-                let status = Status::failed(ErrorCode::InvalidRequest, error.to_string());
-                pieces.push(frame(to.format, to.correlation, &Response::Error(status)));
-            }
-        }
-        let held = std::iter::once(place).chain(answer.memory).collect();
-        self.outbox.push(Outgoing { pieces, held });
+        self.outbox.add(|out| {
+            out.write(
+                to.format,
+                to.correlation,
+                &answer.response,
+                answer.attachments,
+            );
+            out.hold(place);
+            answer
+                .memory
+                .into_iter()
+                .for_each(|memory| out.hold(memory));
+        });
     }
 
     /// Answers a request that cannot be read. What it was is not known, but where it ends is, so

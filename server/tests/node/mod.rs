@@ -17,7 +17,7 @@ use millrace_server::broker::{Broker, BrokerLimits, NodeIdentity};
 use millrace_server::controller::driver::Controller;
 use millrace_server::controller::state::Rules;
 use millrace_server::native::handshake::SessionLimits;
-use millrace_server::native::outbox::Outbox;
+use millrace_server::native::outbox::{Outbox, Outgoing};
 use millrace_server::native::session::{Held, Session};
 use millrace_server::topic_config::TopicConfig;
 use millrace_shard::env::simulated::{SimulatedEnv, Simulation};
@@ -333,17 +333,18 @@ impl Connection {
             if let Some(received) = self.received.pop_front() {
                 return received;
             }
-            let outgoing = self
-                .outbox
-                .take_all()
-                .await
-                .expect("the connection is open");
-            for outgoing in outgoing {
-                let frame: Vec<u8> = outgoing.pieces.iter().flatten().copied().collect();
-                let header = frame[..FRAME_HEADER_BYTES].try_into().expect("nine bytes");
+            let mut outgoing = Outgoing::default();
+            assert!(
+                self.outbox.take_all(&mut outgoing).await,
+                "the connection is open"
+            );
+            let bytes: Vec<u8> = outgoing.pieces().iter().flatten().copied().collect();
+            let mut bytes = Bytes::from(bytes);
+            while !bytes.is_empty() {
+                let header = bytes.split_to(FRAME_HEADER_BYTES);
+                let header = header[..].try_into().expect("nine bytes");
                 let header = FrameHeader::parse(header, MAX_FRAME_BYTES).expect("a header");
-                assert_eq!(header.payload_bytes(), frame.len() - FRAME_HEADER_BYTES);
-                let payload = Bytes::from(frame).slice(FRAME_HEADER_BYTES..);
+                let payload = bytes.split_to(header.payload_bytes());
                 let (response, attached) = decode_response(header.format, payload).expect("valid");
                 self.received
                     .push_back((header.correlation, response, attached));

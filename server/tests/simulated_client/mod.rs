@@ -116,10 +116,7 @@ async fn serve(
     let broker: &Rc<SimBroker> = &node.brokers[usize::from(to.0) ^ wrong];
     let outbox = Rc::new(Outbox::default());
     let hello = handshake::accepted(&greeting, &broker.node, to, LIMITS);
-    outbox.push(Outgoing {
-        pieces: vec![hello],
-        held: Vec::new(),
-    });
+    outbox.add(|out| out.push(hello));
     let sending = send(network, env.clone(), Rc::clone(&link), Rc::clone(&outbox));
     drop(env.spawn(Queue::Requests, "send", OnPanic::StopProcess, sending));
     let session = Session::new(Rc::clone(broker), outbox, LIMITS);
@@ -143,15 +140,13 @@ async fn read_frame(link: &Link) -> Option<(millrace_wire::frame::FrameHeader, B
 }
 
 async fn send(network: Rc<Network>, env: SimulatedEnv, link: Rc<Link>, outbox: Rc<Outbox>) {
-    while let Some(responses) = outbox.take_all().await {
+    let mut responses = Outgoing::default();
+    while outbox.take_all(&mut responses).await {
         env.sleep(LATENCY).await;
-        for outgoing in responses {
-            let mut bytes = link.to_client.borrow_mut();
-            outgoing
-                .pieces
-                .iter()
-                .for_each(|piece| bytes.extend_from_slice(piece));
-        }
+        let mut bytes = link.to_client.borrow_mut();
+        let pieces = responses.pieces().iter();
+        pieces.for_each(|piece| bytes.extend_from_slice(piece));
+        drop(bytes);
         network.client_news.notify();
     }
 }

@@ -22,7 +22,17 @@ impl<E: Env, T: 'static> Journal<E, T> {
     /// nothing need be kept. The token comes back from [`Journal::next_durable`]. Entries are
     /// durable in the order of the calls.
     pub fn append(&self, entry: Entry<'_>, token: T) -> Result<Sequence, JournalClosed> {
-        self.writer.append(&entry, Some(token))
+        self.append_with(entry, |_| Some(token))
+    }
+
+    /// Like [`Journal::append`], for an appender that wants a token back once for each group:
+    /// `token` is told the group's number and says whether there is one.
+    pub fn append_with(
+        &self,
+        entry: Entry<'_>,
+        token: impl FnOnce(Sequence) -> Option<T>,
+    ) -> Result<Sequence, JournalClosed> {
+        self.writer.append(&entry, token)
     }
 
     /// Waits until there is room for an entry of about `bytes`: too much is on its way to the disk,
@@ -32,13 +42,13 @@ impl<E: Env, T: 'static> Journal<E, T> {
         self.writer.room(bytes).await;
     }
 
-    /// The tokens of the next groups that are durable, with every group before them; nothing once the
-    /// journal is closed, or stops because a write failed. For one task.
-    pub async fn next_durable(&self) -> Option<Vec<T>> {
+    /// The next group with tokens that is durable, with every group before it, and its tokens;
+    /// nothing once the journal is closed, or stops because a write failed. For one task.
+    pub async fn next_durable(&self) -> Option<(Sequence, Vec<T>)> {
         loop {
             let changed = self.writer.durable_changed.listen();
-            if let Some(tokens) = self.writer.take_released() {
-                return Some(tokens);
+            if let Some(released) = self.writer.take_released() {
+                return Some(released);
             }
             if self.writer.is_over() {
                 return None;
@@ -49,7 +59,7 @@ impl<E: Env, T: 'static> Journal<E, T> {
 
     /// Adds an entry and waits until it is durable.
     pub async fn append_durable(&self, entry: Entry<'_>) -> Result<Sequence, JournalClosed> {
-        let sequence = self.writer.append(&entry, None)?;
+        let sequence = self.writer.append(&entry, |_| None)?;
         let writer = &self.writer;
         writer
             .durable_changed

@@ -70,7 +70,7 @@ pub(super) struct State<E: Env, T> {
     pub(super) next_file: FileNumber,
     pub(super) next_sequence: Sequence,
     pub(super) durable: Sequence,
-    pub(super) released: VecDeque<Vec<T>>,
+    pub(super) released: VecDeque<(Sequence, Vec<T>)>,
     /// Whether the last group issued proves that all before it are durable.
     pub(super) sealed: bool,
     /// When the last group became durable.
@@ -151,7 +151,11 @@ impl<E: Env, T: 'static> Writer<E, T> {
 
     // For the handle.
 
-    pub fn append(&self, entry: &Entry<'_>, token: Option<T>) -> Result<Sequence, JournalClosed> {
+    pub fn append(
+        &self,
+        entry: &Entry<'_>,
+        token: impl FnOnce(Sequence) -> Option<T>,
+    ) -> Result<Sequence, JournalClosed> {
         let mut state = self.state.borrow_mut();
         if state.phase != Phase::Open {
             return Err(JournalClosed);
@@ -167,8 +171,8 @@ impl<E: Env, T: 'static> Writer<E, T> {
         state.bytes += len;
         let group = state.pending.back_mut().expect("there is one now");
         group.push(&self.env, entry);
-        group.tokens.extend(token);
         let sequence = group.sequence;
+        group.tokens.extend(token(sequence));
         drop(state);
         if !matches!(entry, Entry::Append { .. }) {
             // A partition that is removed, or has more in its segments, needs less of the journal.
@@ -192,7 +196,7 @@ impl<E: Env, T: 'static> Writer<E, T> {
             .await;
     }
 
-    pub fn take_released(&self) -> Option<Vec<T>> {
+    pub fn take_released(&self) -> Option<(Sequence, Vec<T>)> {
         self.state.borrow_mut().released.pop_front()
     }
 
@@ -428,7 +432,7 @@ impl<E: Env, T: 'static> Writer<E, T> {
             add(&self.metrics.entries, u64::from(group.entries));
             record(&self.metrics.write, now.since(group.issued));
             if !group.tokens.is_empty() {
-                released.push_back(group.tokens);
+                released.push_back((group.sequence, group.tokens));
             }
         }
         let durable = *durable;

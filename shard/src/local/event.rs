@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use smallvec::SmallVec;
+
 /// Wakes everybody who listens. Listen first, then look at the condition, then wait: whatever
 /// changes after `listen` is not missed.
 ///
@@ -34,7 +36,8 @@ struct Inner {
     notified: Cell<u64>,
     next_listener: Cell<u64>,
     /// Those that have been polled and wait, by listener number.
-    waiting: RefCell<Vec<(u64, Waker)>>,
+    /// Mostly one: then it costs no memory of its own.
+    waiting: RefCell<SmallVec<[(u64, Waker); 1]>>,
 }
 
 impl Event {
@@ -93,11 +96,19 @@ pub struct Listener {
     registered: bool,
 }
 
+impl Listener {
+    /// Whether the event has been notified since.
+    #[must_use]
+    pub fn is_notified(&self) -> bool {
+        self.event.notified.get() != self.seen
+    }
+}
+
 impl Future for Listener {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if self.event.notified.get() != self.seen {
+        if self.is_notified() {
             self.registered = false;
             return Poll::Ready(());
         }

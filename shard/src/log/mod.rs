@@ -13,26 +13,23 @@ mod partition;
 mod query;
 mod read;
 mod retention;
+mod settled;
 mod shared;
 #[cfg(test)]
 mod tests;
 mod watch;
 mod watermarks;
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use bytes::Bytes;
 use millrace_wire::ids::Offset;
 
-use crate::error::StorageError;
-use crate::local::OneshotReceiver;
+use crate::env::Instant;
 
 pub(crate) use cache::CachedBatch;
 pub(crate) use flush::{FLUSH_WRITERS, write_segments};
 pub use partition::Partition;
 pub(crate) use partition::StartState;
+pub use settled::Durable;
 pub(crate) use shared::{LowSpace, ShardJournal, Shared, drive};
 pub use watch::Registration;
 pub use watermarks::Watermarks;
@@ -108,24 +105,12 @@ pub struct Read {
 }
 
 /// An append that has its place but is not safe yet.
-#[must_use = "the records are not safe until `durable` has completed"]
+#[must_use = "the records are not safe until `durable` says so"]
 pub struct Appended {
     /// Offset of the batch's first record.
     pub base_offset: Offset,
-    /// Completes when the batch is durable and visible.
+    /// When it was given its place.
+    pub placed: Instant,
+    /// Tells when the batch is durable and visible.
     pub durable: Durable,
-}
-
-/// Completes when an append is durable and visible. Dropping it takes nothing back.
-#[must_use = "the records are not safe until this has completed"]
-pub struct Durable(pub(crate) OneshotReceiver<()>);
-
-impl Future for Durable {
-    type Output = Result<(), StorageError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = Pin::new(&mut self.0).poll(context);
-        // The journal goes away without an answer only when the shard closes or stops.
-        answer.map_err(|_| StorageError::ShuttingDown)
-    }
 }

@@ -2,6 +2,7 @@
 //! checkpoint and the segment writer work with.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -21,7 +22,7 @@ use super::{Appended, Durable, PartitionSettings, PartitionStatus};
 use crate::env::Env;
 use crate::error::StorageError;
 use crate::journal::{Entry, PartitionCheckpoint, Sequence};
-use crate::local::{Event, oneshot};
+use crate::local::Event;
 use crate::metrics::Counter;
 use crate::segment::{SegmentEnd, Segments};
 
@@ -99,6 +100,9 @@ pub struct Partition<E: Env> {
     /// Cost of the pinned batches.
     pub(super) pinned: Cell<u64>,
     needed: Cell<Option<Sequence>>,
+    /// Groups of the journal that hold batches and are not durable yet, in order, each with the end
+    /// of its batches.
+    unsettled: RefCell<VecDeque<(Sequence, Offset)>>,
     pub(super) flush: FlushState,
     pub(super) retention: RetentionState,
     watchers: Rc<Watchers>,
@@ -147,6 +151,7 @@ impl<E: Env> Partition<E> {
             cache: RefCell::new(cache),
             pinned: Cell::new(cost),
             needed: Cell::new(None),
+            unsettled: RefCell::default(),
             flush: FlushState::default(),
             retention: RetentionState::default(),
             watchers: Rc::default(),
@@ -318,14 +323,7 @@ impl<E: Env> Partition<E> {
         let held_bytes = batch.capacity() as u64;
         let batch = batch.freeze();
 
-        let (done, durable) = oneshot();
         let next_offset = base_offset.advance(record_count);
-        let token = Token::Append {
-            partition: Rc::clone(self),
-            next_offset,
-            started: self.shared.env.now(),
-            done,
-        };
         let entry = Entry::Append {
             partition: self.id,
             index,
@@ -337,8 +335,10 @@ impl<E: Env> Partition<E> {
         // Copies into the group being gathered and runs nobody else's code, so that the watermarks
         // below move before anyone can look.
         let sequence = journal
-            .append(entry, token)
+            .append_with(entry, |group| self.appended_to(group, next_offset))
             .map_err(|_| StorageError::ShuttingDown)?;
+        let placed = self.shared.env.now();
+        self.shared.note_placed(sequence, placed);
 
         self.last_index.set(index);
         self.marks.raise(|marks| marks.appended = next_offset);
@@ -360,7 +360,8 @@ impl<E: Env> Partition<E> {
         metrics.add(Counter::BytesAppended, bytes);
         Ok(Appended {
             base_offset,
-            durable: Durable(durable),
+            placed,
+            durable: Durable::new(Rc::clone(&self.shared.settled), sequence),
         })
     }
 
@@ -377,12 +378,35 @@ impl<E: Env> Partition<E> {
         self.count_evictions(self.shared.cache.grow(cost));
     }
 
-    /// Every batch before `end` is on this node's disk. On one node that is a quorum, and what is
-    /// committed may be seen.
-    pub(crate) fn became_durable(self: &Rc<Self>, end: Offset) {
-        self.marks.raise(|marks| marks.durable = end);
-        self.marks.raise(|marks| marks.committed = marks.durable);
-        self.marks.raise(|marks| marks.visible = marks.committed);
+    /// A batch goes into a group of the journal. The first of them asks to be told of the group.
+    fn appended_to(self: &Rc<Self>, group: Sequence, end: Offset) -> Option<Token<E>> {
+        let mut unsettled = self.unsettled.borrow_mut();
+        match unsettled.back_mut() {
+            Some((last, last_end)) if *last == group => {
+                *last_end = end;
+                None
+            }
+            _ => {
+                unsettled.push_back((group, end));
+                Some(Token::Appended(Rc::clone(self)))
+            }
+        }
+    }
+
+    /// Every batch up to this group is on this node's disk. On one node that is a quorum, and what
+    /// is committed may be seen.
+    pub(crate) fn became_durable(self: &Rc<Self>, group: Sequence) {
+        let (first, end) = self
+            .unsettled
+            .borrow_mut()
+            .pop_front()
+            .expect("whoever is told of a group has batches in it");
+        assert_eq!(first, group, "groups become durable in order");
+        self.marks.raise(|marks| {
+            marks.durable = end;
+            marks.committed = marks.durable;
+            marks.visible = marks.committed;
+        });
         let woken = self.watchers.advanced(self.marks.get().visible);
         self.shared.metrics.add(Counter::WatchersWoken, woken);
         self.flush_if_due();

@@ -2,14 +2,15 @@
 //! and which partitions still need the journal.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use millrace_wire::ids::{Offset, PartitionId};
+use millrace_wire::ids::PartitionId;
 
 use super::cache::CacheBudget;
 use super::flush::FlushQueue;
 use super::partition::Partition;
+use super::settled::Settled;
 use crate::env::{Env, Instant};
 use crate::error::StorageError;
 use crate::journal::{Entry, Journal, Sequence};
@@ -20,13 +21,8 @@ use crate::shard::ShardConfig;
 
 /// What the journal gives back when an entry is durable.
 pub(crate) enum Token<E: Env> {
-    /// A batch: the watermarks move and the producer is answered.
-    Append {
-        partition: Rc<Partition<E>>,
-        next_offset: Offset,
-        started: Instant,
-        done: OneshotSender<()>,
-    },
+    /// A partition has batches in the group: its watermarks move.
+    Appended(Rc<Partition<E>>),
     /// Anything else that somebody waits for.
     Control(OneshotSender<()>),
 }
@@ -72,6 +68,10 @@ pub(crate) struct Shared<E: Env> {
     /// two looks.
     headroom: Cell<u64>,
     closed: Cell<bool>,
+    /// How far appends are durable and visible.
+    pub(crate) settled: Rc<Settled>,
+    /// When each append that is not settled got its place, in order, with its group.
+    placed: RefCell<VecDeque<(Sequence, Instant)>>,
     /// The first journal group that each partition still needs.
     needed: RefCell<BTreeSet<(Sequence, PartitionId)>>,
 }
@@ -92,6 +92,8 @@ impl<E: Env> Shared<E> {
             low_space: Cell::new(None),
             headroom: Cell::new(u64::MAX),
             closed: Cell::new(false),
+            settled: Rc::new(Settled::new()),
+            placed: RefCell::default(),
             needed: RefCell::default(),
         })
     }
@@ -139,6 +141,32 @@ impl<E: Env> Shared<E> {
             .append(entry, Token::Control(done))
             .map_err(|_| StorageError::ShuttingDown)?;
         Ok(durable)
+    }
+
+    /// A batch got its place in a group of the journal.
+    pub(crate) fn note_placed(&self, group: Sequence, at: Instant) {
+        self.placed.borrow_mut().push_back((group, at));
+    }
+
+    /// A group is durable: watermarks move first, then whoever waits is told.
+    fn settle(&self, group: Sequence, tokens: Vec<Token<E>>) {
+        for token in tokens {
+            match token {
+                Token::Appended(partition) => partition.became_durable(group),
+                Token::Control(done) => {
+                    // Nobody has to wait for it.
+                    let _ = done.send(());
+                }
+            }
+        }
+        let now = self.env.now();
+        let mut placed = self.placed.borrow_mut();
+        while placed.front().is_some_and(|(of, _)| *of <= group) {
+            let (_, at) = placed.pop_front().expect("it was looked at just now");
+            self.metrics.record(Stage::Append, now.since(at));
+        }
+        drop(placed);
+        self.settled.advance(group);
     }
 
     /// Moves the first journal group that a partition needs. `held` is the partition's own note of
@@ -289,25 +317,8 @@ impl<E: Env> Shared<E> {
 
 /// Takes what has become durable from the journal, in order, until the journal has closed.
 pub(crate) async fn drive<E: Env>(shared: Rc<Shared<E>>, journal: Rc<ShardJournal<E>>) {
-    while let Some(tokens) = journal.next_durable().await {
-        let now = shared.env.now();
-        for token in tokens {
-            match token {
-                Token::Append {
-                    partition,
-                    next_offset,
-                    started,
-                    done,
-                } => {
-                    partition.became_durable(next_offset);
-                    shared.metrics.record(Stage::Append, now.since(started));
-                    // Nobody waits where the producer asked for no answer.
-                    let _ = done.send(());
-                }
-                Token::Control(done) => {
-                    let _ = done.send(());
-                }
-            }
-        }
+    while let Some((group, tokens)) = journal.next_durable().await {
+        shared.settle(group, tokens);
     }
+    shared.settled.end();
 }

@@ -86,7 +86,7 @@ async fn produce(
     let batch = batch(timestamp, value_bytes);
     partition.append_room(batch.len()).await.unwrap();
     let appended = partition.append(batch, 2, timestamp).unwrap();
-    appended.durable.await.unwrap();
+    appended.durable.wait().await.unwrap();
     appended.base_offset
 }
 
@@ -130,7 +130,7 @@ fn an_append_is_visible_when_durable_and_wakes_who_waits() {
                 .batches
                 .is_empty()
         );
-        appended.durable.await.unwrap();
+        appended.durable.wait().await.unwrap();
         listener.await;
         drop(registration);
         assert_eq!(partition.watermarks().visible, Offset(2));

@@ -121,7 +121,7 @@ impl Broker {
         let next = appended.base_offset.advance(count);
         let broker = Rc::clone(self);
         let answer = async move {
-            if appended.durable.await.is_ok() {
+            if appended.durable.wait().await.is_ok() {
                 let mut model = broker.model.borrow_mut();
                 model.count("acknowledged");
                 if let Some(known) = model.partitions.get_mut(&id) {

@@ -94,7 +94,7 @@ impl<E: Env> Open<E> {
     async fn settle(&self) {
         let mut last = 0;
         while last < self.appended.get() {
-            let tokens = self.journal.next_durable().await.expect("it is open");
+            let (_, tokens) = self.journal.next_durable().await.expect("it is open");
             for token in tokens {
                 assert_eq!(token, last + 1, "tokens come back in order");
                 last = token;
@@ -151,7 +151,7 @@ impl<E: Env> Open<E> {
     /// Like `settle`, where earlier tokens were taken already.
     async fn settle_from_here(&self) {
         let target = self.appended.get();
-        while let Some(tokens) = self.journal.next_durable().await {
+        while let Some((_, tokens)) = self.journal.next_durable().await {
             if tokens.contains(&target) {
                 return;
             }
@@ -371,7 +371,7 @@ fn closing_on_a_full_disk_gives_up_what_does_not_fit_and_ends() {
         }
         open.journal.close().await;
         let mut durable = 0;
-        while let Some(tokens) = open.journal.next_durable().await {
+        while let Some((_, tokens)) = open.journal.next_durable().await {
             durable = tokens.last().copied().unwrap_or(durable);
         }
         assert!(durable < open.appended.get(), "not all of it fits");

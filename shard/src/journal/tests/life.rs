@@ -172,7 +172,7 @@ impl Life {
     }
 
     pub async fn keep_releasing(self) {
-        while let Some(tokens) = self.journal.next_durable().await {
+        while let Some((_, tokens)) = self.journal.next_durable().await {
             let mut history = self.history.borrow_mut();
             for token in tokens {
                 assert!(token > history.durable, "released out of order, or twice");

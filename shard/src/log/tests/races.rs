@@ -65,7 +65,7 @@ fn retention_spares_what_is_written_while_it_completes_an_old_segment() {
         assert_eq!(partition.safe.get().next_offset, Offset(20));
         // Young records on their way into the segment that is found to be too old.
         let young = partition.append(batch(now, 1_500), 2, now).unwrap();
-        young.durable.await.unwrap();
+        young.durable.wait().await.unwrap();
         partition.request_flush(true);
         env.yield_now().await;
         partition.apply_retention(now + 11_000).await.unwrap();
