@@ -1,11 +1,10 @@
 //! The `millrace` program.
 
+mod allocator;
+
 use std::process::ExitCode;
 
-/// A shard makes and frees many small things for each request.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::keep_memory();
     millrace_server::cli::run(std::env::args_os())
 }

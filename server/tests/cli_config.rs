@@ -106,7 +106,7 @@ fn a_key_is_explained() {
     let ran = run(millrace(&["config", "journal.max_files"])).succeeded();
     for part in [
         "journal.max_files\n",
-        "default   8\n",
+        "default   32\n",
         "MILLRACE_JOURNAL_MAX_FILES",
         "source    default",
     ] {

@@ -1,12 +1,13 @@
 //! `millrace config`: what is in force, and why.
 
 use clap::Args;
+use millrace_shard::runtime::affinity::allowed_cpus;
 use serde_json::json;
 
 use super::Failure;
 use super::output::{self, Output, Table};
 use super::serve::SettingArgs;
-use crate::config::{self, DiskSizes, Resolved, Setting};
+use crate::config::{self, AutomaticSizes, Config, Machine, Resolved, Setting};
 
 const CONFIG_HELP: &str = "\
 Examples:
@@ -32,9 +33,7 @@ pub(super) struct ConfigArgs {
 
 pub(super) fn run(arguments: &ConfigArgs) -> Result<(), Failure> {
     let resolved = arguments.settings.resolve()?;
-    let sizes = config::capacity_of(&resolved.config.data_dir)
-        .ok()
-        .map(|capacity| resolved.config.disk_sizes(capacity));
+    let sizes = machine(&resolved.config).map(|machine| resolved.config.automatic_sizes(machine));
     let chosen = choose(&resolved, &arguments.keys)?;
     match arguments.output {
         Output::Json => output::write_json(chosen.into_iter().map(|setting| {
@@ -87,24 +86,34 @@ fn choose<'a>(resolved: &'a Resolved, names: &[String]) -> Result<Vec<&'a Settin
     names.iter().map(find).collect()
 }
 
-/// What `auto` comes to here, for the sizes that depend on the disk.
-fn automatic(setting: &Setting, sizes: Option<DiskSizes>) -> Option<u64> {
+/// This machine, as a broker with this configuration would find it.
+fn machine(config: &Config) -> Option<Machine> {
+    let shards = match config.shards {
+        Some(shards) => shards as usize,
+        None => allowed_cpus().ok()?.len(),
+    };
+    Machine::of(&config.data_dir, u16::try_from(shards).ok()?).ok()
+}
+
+/// What `auto` comes to here, for the sizes that depend on the machine.
+fn automatic(setting: &Setting, sizes: Option<AutomaticSizes>) -> Option<u64> {
     let sizes = sizes.filter(|_| setting.json == "auto")?;
     match &*setting.key.name {
         "journal.file_bytes" => Some(sizes.journal_file_bytes),
         "storage.disk_reserve_bytes" => Some(sizes.disk_reserve_bytes),
+        "storage.unwritten_bytes" => Some(sizes.unwritten_bytes),
         _ => None,
     }
 }
 
-fn shown(setting: &Setting, sizes: Option<DiskSizes>) -> String {
+fn shown(setting: &Setting, sizes: Option<AutomaticSizes>) -> String {
     match automatic(setting, sizes) {
         Some(bytes) => format!("auto ({})", bytesize::ByteSize(bytes)),
         None => setting.shown.clone(),
     }
 }
 
-fn tell(setting: &Setting, sizes: Option<DiskSizes>) -> String {
+fn tell(setting: &Setting, sizes: Option<AutomaticSizes>) -> String {
     let key = setting.key;
     let limits = key
         .limits

@@ -150,8 +150,8 @@ configuration! {
     /// Where acknowledged records are made durable.
     section journal: Journal {
         file_bytes: Option<u64> as Auto<Bytes> = "auto" in "1MiB" to "4GiB",
-            "Size of one journal file; auto: a 64th of the file system, from 4MiB to 64MiB.";
-        max_files: u32 as Count = "8" in "4" to "1024",
+            "Size of one journal file; auto: a 256th of the file system, from 4MiB to 64MiB.";
+        max_files: u32 as Count = "32" in "4" to "1024",
             "Most journal files of one shard; producing waits when all hold records not yet in segments.";
         linger_us: Duration as Micros = "0" in "0" to "100000",
             "How long a group waits for more records before it is written; 0 writes at once.";
@@ -169,8 +169,8 @@ configuration! {
             "Most segment files that one shard keeps open.";
         flush_bytes: u64 as Bytes = "1MiB" in "64KiB" to "64MiB",
             "Bytes of a partition that are gathered before they are written to its segment.";
-        unwritten_bytes: u64 as Bytes = "64MiB" in "4MiB" to "16GiB",
-            "Most bytes of one shard that are in memory and not yet in segments; producing waits beyond.";
+        unwritten_bytes: Option<u64> as Auto<Bytes> = "auto" in "4MiB" to "16GiB",
+            "Most bytes of one shard that are in memory and not yet in segments; producing waits beyond. auto: an eighth of the memory, shared by the shards, from 64MiB to 1GiB.";
         housekeeping_interval_ms: Duration as Millis = "1000" in "10" to "3600000",
             "How often retention is applied.";
     }

@@ -15,6 +15,6 @@ mod keys;
 mod kind;
 mod resolve;
 
-pub use automatic::{DiskSizes, capacity_of};
+pub use automatic::{AutomaticSizes, Machine};
 pub use keys::{Cache, Config, Journal, Key, Limits, Log, Network, Storage, Topic, keys};
 pub use resolve::{ConfigError, Inputs, Resolved, Setting, Source, resolve, suggestion};

@@ -324,10 +324,12 @@ fn agree(config: &Config) -> Result<(), ConfigError> {
         Ok(())
     };
     let (storage, network, journal) = (&config.storage, &config.network, &config.journal);
-    bound(
-        ("storage.flush_bytes", storage.flush_bytes),
-        ("storage.unwritten_bytes", storage.unwritten_bytes),
-    )?;
+    if let Some(unwritten) = storage.unwritten_bytes {
+        bound(
+            ("storage.flush_bytes", storage.flush_bytes),
+            ("storage.unwritten_bytes", unwritten),
+        )?;
+    }
     bound(
         ("network.max_frame_bytes", network.max_frame_bytes),
         ("network.buffer_bytes", network.buffer_bytes),

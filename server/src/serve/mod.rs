@@ -34,7 +34,7 @@ use millrace_wire::ids::ShardId;
 use socket2::Socket;
 
 use crate::broker::{BrokerLimits, NodeIdentity, owner};
-use crate::config::{Config, DiskSizes, capacity_of};
+use crate::config::{AutomaticSizes, Config, Machine};
 use crate::controller::driver::ControllerError;
 use crate::controller::state::Rules;
 use crate::listen::{BindError, ListenSettings, bind};
@@ -140,10 +140,11 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
     let mut directory = DataDirectory::open(&config.data_dir, uuid::Uuid::new_v4().as_u128())?;
     keep_name(directory.path()).map_err(system("make the data directory durable"))?;
     let (address, sockets) = bind(config.bind, shards)?;
-    let capacity = capacity_of(directory.path()).map_err(system("measure the file system"))?;
+    let machine = Machine::of(directory.path(), shards);
+    let machine = machine.map_err(system("measure the file system"))?;
     let node = Arc::new(Node {
         config: config.clone(),
-        sizes: config.disk_sizes(capacity),
+        sizes: config.automatic_sizes(machine),
         identity: directory.identity(),
         data_directory: std::path::absolute(directory.path())
             .map_err(system("find the data directory"))?,
@@ -188,7 +189,7 @@ fn wanted_shards(config: &Config) -> Result<Option<NonZeroU16>, ServeError> {
 /// One run of one node: what was decided before the shards start.
 struct Node {
     config: Config,
-    sizes: DiskSizes,
+    sizes: AutomaticSizes,
     identity: Identity,
     data_directory: PathBuf,
     shards: u16,
@@ -311,7 +312,7 @@ impl Node {
             data_directory: self.data_directory.clone(),
             journal: self.journal(shard),
             cache_bytes: self.config.cache.bytes,
-            unwritten_bytes: storage.unwritten_bytes,
+            unwritten_bytes: self.sizes.unwritten_bytes,
             disk_reserve_bytes: self.sizes.disk_reserve_bytes,
             flush_bytes: storage.flush_bytes,
             index_interval_bytes: INDEX_INTERVAL_BYTES,

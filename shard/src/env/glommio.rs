@@ -161,15 +161,12 @@ impl Env for GlommioEnv {
         stop_process(why);
     }
 
-    fn allocate(&self, len: usize) -> GlommioBuffer {
+    fn allocate_unset(&self, len: usize) -> GlommioBuffer {
         assert!(
             len > 0 && len.is_multiple_of(BLOCK_BYTES),
             "{len} bytes are not whole blocks"
         );
-        let mut buffer = glommio::allocate_dma_buffer(len);
-        // It comes with whatever the memory held before.
-        buffer.as_bytes_mut().fill(0);
-        GlommioBuffer(buffer)
+        GlommioBuffer(glommio::allocate_dma_buffer(len))
     }
 
     async fn open(&self, path: &Path, options: OpenOptions) -> io::Result<GlommioFile> {

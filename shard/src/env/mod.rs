@@ -167,8 +167,15 @@ pub trait Env: Clone + 'static {
     /// the caller must not acknowledge anything afterwards.
     fn fatal(&self, why: &str);
 
-    /// Zeroed aligned memory of `len` bytes, a multiple of [`BLOCK_BYTES`] and not 0.
-    fn allocate(&self, len: usize) -> <Self::File as File>::Buffer;
+    /// Aligned memory of `len` bytes, a multiple of [`BLOCK_BYTES`] and not 0, that holds whatever it
+    /// held before: each byte is written before it goes anywhere.
+    fn allocate_unset(&self, len: usize) -> <Self::File as File>::Buffer;
+    /// The same, zeroed. For large pieces that are written all over, zeroing is a quarter of the work.
+    fn allocate(&self, len: usize) -> <Self::File as File>::Buffer {
+        let mut buffer = self.allocate_unset(len);
+        buffer.fill(0);
+        buffer
+    }
     /// Opens a file.
     fn open(
         &self,

@@ -39,6 +39,8 @@ impl<E: Env, T> Group<E, T> {
         let len = expected_bytes
             .next_power_of_two()
             .clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
+        let mut buffer = env.allocate_unset(len);
+        buffer[..GROUP_HEADER_BYTES].fill(0);
         Group {
             sequence,
             tokens: Vec::new(),
@@ -49,7 +51,7 @@ impl<E: Env, T> Group<E, T> {
             payload_len: 0,
             checkpoint_len: 0,
             chunks: vec![Chunk {
-                buffer: env.allocate(len),
+                buffer,
                 used: GROUP_HEADER_BYTES,
             }],
         }
@@ -104,7 +106,7 @@ impl<E: Env, T> Group<E, T> {
             bytes = &bytes[part..];
             if !bytes.is_empty() {
                 let len = (last.buffer.len() * 2).max(bytes.len().next_multiple_of(BLOCK_BYTES));
-                let buffer = env.allocate(len.min(CHUNK_BYTES_MAX));
+                let buffer = env.allocate_unset(len.min(CHUNK_BYTES_MAX));
                 self.chunks.push(Chunk { buffer, used: 0 });
             }
         }
@@ -137,7 +139,9 @@ impl<E: Env, T> Group<E, T> {
         };
         header.encode(&mut self.chunks[0].buffer);
         let shorten = |mut chunk: Chunk<E>| {
-            E::File::shorten(&mut chunk.buffer, chunk.used.next_multiple_of(BLOCK_BYTES));
+            let end = chunk.used.next_multiple_of(BLOCK_BYTES);
+            chunk.buffer[chunk.used..end].fill(0);
+            E::File::shorten(&mut chunk.buffer, end);
             chunk.buffer
         };
         (self.chunks.into_iter().map(shorten).collect(), self.tokens)

@@ -182,11 +182,18 @@ impl<E: Env> Ring<E> {
         self.state.borrow().live.back().map(|file| file.file)
     }
 
-    /// Where the file before the newest begins, when there are older ones than that.
+    /// Where the newest half of the ring begins, when there are older files than that: at least the
+    /// file before the newest. Less would be written again after a crash; but what is kept longer
+    /// goes into segments in larger pieces.
     pub fn flush_below(&self) -> Option<Sequence> {
         let state = self.state.borrow();
-        let previous = state.live.len().checked_sub(2).filter(|place| *place > 0)?;
-        Some(state.live[previous].first_sequence)
+        let keep = (self.config.max_files as usize / 2).max(2);
+        let first = state
+            .live
+            .len()
+            .checked_sub(keep)
+            .filter(|place| *place > 0)?;
+        Some(state.live[first].first_sequence)
     }
 
     /// Takes the ready file as the next of the ring, with a checkpoint that needs files from

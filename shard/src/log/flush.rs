@@ -20,10 +20,10 @@ use crate::metrics::{Counter, Stage};
 use crate::segment::{SegmentEnd, SegmentError, SegmentSettings};
 
 /// Partitions of one shard that are written at the same time.
-pub(crate) const FLUSH_WRITERS: usize = 3;
+pub(crate) const FLUSH_WRITERS: usize = 16;
 
 /// Bytes given to the segments in one call, so that no partition holds a writer for long.
-const FLUSH_PIECE_BYTES: usize = 8 << 20;
+const FLUSH_PIECE_BYTES: usize = 16 << 20;
 
 /// Where a partition stands with the writers.
 #[derive(Default)]

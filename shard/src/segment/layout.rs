@@ -70,37 +70,39 @@ impl<'a> Layout<'a> {
         self.headers.get(number).map(|(_, header)| header)
     }
 
-    /// Copies what lies at `from` and after into the zeroed `buffer`, as much as fits.
+    /// Fills `buffer` with what lies at `from` and after, and with zeros where nothing does.
     pub(super) fn copy_to(&self, from: u64, buffer: &mut [u8]) {
         let first = self
             .headers
             .partition_point(|(start, _)| *start <= from)
             .saturating_sub(1);
         let until = from + buffer.len() as u64;
+        let mut filled = 0;
         for (number, (start, header)) in self.headers.iter().enumerate().skip(first) {
             if *start >= until {
                 break;
             }
-            copy_overlap(header, *start, from, buffer);
+            copy_overlap(header, *start, from, buffer, &mut filled);
             if let Some(entry) = self.entries.get(number) {
-                copy_overlap(
-                    &entry.batch,
-                    start + ENTRY_HEADER_BYTES as u64,
-                    from,
-                    buffer,
-                );
+                let at = start + ENTRY_HEADER_BYTES as u64;
+                copy_overlap(&entry.batch, at, from, buffer, &mut filled);
             }
         }
+        buffer[filled..].fill(0);
     }
 }
 
-/// Copies the part of `bytes`, which lie at `at`, that falls into `buffer`, which lies at `from`.
-fn copy_overlap(bytes: &[u8], at: u64, from: u64, buffer: &mut [u8]) {
+/// Copies the part of `bytes`, which lie at `at`, that falls into `buffer`, which lies at `from` and
+/// is `filled` so far; zeros go in between.
+fn copy_overlap(bytes: &[u8], at: u64, from: u64, buffer: &mut [u8], filled: &mut usize) {
     let begin = at.max(from);
     let end = (at + bytes.len() as u64).min(from + buffer.len() as u64);
     if begin < end {
         let range = |base: u64| (begin - base) as usize..(end - base) as usize;
-        buffer[range(from)].copy_from_slice(&bytes[range(at)]);
+        let into = range(from);
+        buffer[*filled..into.start].fill(0);
+        *filled = into.end;
+        buffer[into].copy_from_slice(&bytes[range(at)]);
     }
 }
 

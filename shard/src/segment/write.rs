@@ -20,9 +20,9 @@ use super::{Active, SegmentEnd, SegmentEntry, SegmentError, SegmentSettings, Seg
 use crate::env::{BLOCK_BYTES, Env, File, round_up_to_block};
 
 /// Bytes of one write.
-const PIECE_BYTES: u64 = 256 << 10;
+const PIECE_BYTES: u64 = 512 << 10;
 /// Writes of one call under way at once.
-const WRITES_IN_FLIGHT: usize = 4;
+const WRITES_IN_FLIGHT: usize = 8;
 /// The largest step in which space is reserved. Larger ones have fragmented and stalled elsewhere.
 const RESERVE_MAX_BYTES: u64 = 4 << 20;
 /// The smallest, so that a thousand small partitions do not hold gigabytes.
@@ -208,7 +208,9 @@ impl<E: Env> Segments<E> {
                 let Some(start) = starts.pop_front() else {
                     break;
                 };
-                let mut buffer = self.env.allocate(PIECE_BYTES.min(to - start) as usize);
+                let mut buffer = self
+                    .env
+                    .allocate_unset(PIECE_BYTES.min(to - start) as usize);
                 layout.copy_to(start, &mut buffer);
                 under_way.push(file.write_at(buffer, start));
                 self.env.yield_now().await;

@@ -161,12 +161,13 @@ impl Env for SimulatedEnv {
         }
     }
 
-    fn allocate(&self, len: usize) -> Box<[u8]> {
+    fn allocate_unset(&self, len: usize) -> Box<[u8]> {
         assert!(
             len > 0 && len.is_multiple_of(BLOCK_BYTES),
             "{len} bytes are not whole blocks"
         );
-        vec![0; len].into_boxed_slice()
+        // Not zero: what counts on it finds out.
+        vec![0xa5; len].into_boxed_slice()
     }
 
     async fn open(&self, path: &Path, options: OpenOptions) -> io::Result<SimulatedFile> {
