@@ -11,6 +11,7 @@ use super::writer::{Epoch, JournalClosed, Writer};
 use super::{JournalError, JournalOwner, Sequence};
 use crate::env::{Env, OnPanic, Queue};
 use crate::local::Event;
+use crate::segment::DurableWrites;
 
 /// A journal at work. `T` is what an appender gets back when its entry is durable.
 pub struct Journal<E: Env, T: 'static> {
@@ -113,6 +114,16 @@ impl<E: Env, T: 'static> Journal<E, T> {
             .wait_until(|| self.writer.is_over())
             .await;
         self.writer.ring.ended().await;
+    }
+}
+
+impl<E: Env, T: 'static> DurableWrites for Journal<E, T> {
+    fn are_under_way(&self) -> bool {
+        self.writer.is_writing()
+    }
+
+    fn changed(&self) -> &Event {
+        &self.writer.durable_changed
     }
 }
 

@@ -204,6 +204,12 @@ impl<E: Env, T: 'static> Writer<E, T> {
         self.state.borrow().durable
     }
 
+    /// Whether something was appended that is not durable yet.
+    pub fn is_writing(&self) -> bool {
+        let state = self.state.borrow();
+        !state.in_flight.is_empty() || !state.pending.is_empty()
+    }
+
     /// Whether nothing more will become durable.
     pub fn is_over(&self) -> bool {
         matches!(self.state.borrow().phase, Phase::Closed | Phase::Failed)

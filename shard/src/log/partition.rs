@@ -339,6 +339,7 @@ impl<E: Env> Partition<E> {
             .map_err(|_| StorageError::ShuttingDown)?;
         let placed = self.shared.env.now();
         self.shared.note_placed(sequence, placed);
+        self.shared.files.note_append(placed);
 
         self.last_index.set(index);
         self.marks.raise(|marks| marks.appended = next_offset);

@@ -16,7 +16,7 @@ use crate::error::StorageError;
 use crate::journal::{Entry, Journal, Sequence};
 use crate::local::{Event, OneshotReceiver, OneshotSender, oneshot};
 use crate::metrics::{Counter, Metrics, Stage};
-use crate::segment::FileCache;
+use crate::segment::{DurableWrites, FileCache};
 use crate::shard::ShardConfig;
 
 /// What the journal gives back when an entry is durable.
@@ -99,6 +99,8 @@ impl<E: Env> Shared<E> {
     }
 
     pub(crate) fn connect(&self, journal: Rc<ShardJournal<E>>) {
+        let writes: Rc<dyn DurableWrites> = Rc::<ShardJournal<E>>::clone(&journal);
+        self.files.set_durable_writes(Some(writes));
         *self.journal.borrow_mut() = Some(journal);
     }
 
@@ -112,6 +114,7 @@ impl<E: Env> Shared<E> {
     /// Lets go of the journal.
     pub(crate) fn disconnect(&self) -> Option<Rc<ShardJournal<E>>> {
         self.close();
+        self.files.set_durable_writes(None);
         self.journal.borrow_mut().take()
     }
 

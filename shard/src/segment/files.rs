@@ -4,19 +4,44 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::path::Path;
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
+use futures_util::future::select;
 use millrace_wire::ids::{Offset, PartitionId};
 
 use super::format::Place;
 use super::lru::Lru;
-use crate::env::{Env, File, OpenOptions};
-use crate::local::Event;
+use super::read::FETCH_MAX_BYTES;
+use crate::env::{Env, File, Instant, OpenOptions};
+use crate::local::{Event, Permit, Semaphore};
 
 /// Bytes of indexes of complete segments that a shard keeps in memory.
 const INDEX_BYTES: usize = 4 << 20;
 /// Bytes that a shard holds which were read before anybody asked.
-const READ_AHEAD_BYTES: usize = 8 << 20;
+const READ_AHEAD_BYTES: usize = 16 << 20;
+
+/// How many reads ahead of a sequential reader are under way or done: disks give their best only to
+/// several at once.
+const READS_AHEAD: usize = 4;
+/// The same, and the most that one fetches, while somebody appends: a durable write waits behind
+/// every read that the disk was given before it.
+const READS_AHEAD_BESIDE_APPENDS: usize = 1;
+const FETCH_BYTES_BESIDE_APPENDS: usize = 128 << 10;
+/// How long after an append readers still hold back.
+const APPENDS_LINGER: Duration = Duration::from_millis(20);
+/// How long a read lets durable writes go first at most: beside a producer that never pauses,
+/// consumers still come forward.
+const READ_PATIENCE: Duration = Duration::from_micros(500);
+
+/// What goes before reads.
+pub(crate) trait DurableWrites {
+    /// Whether somebody waits for the disk.
+    fn are_under_way(&self) -> bool;
+    /// Notified when that may have changed.
+    fn changed(&self) -> &Event;
+}
 
 /// A segment among all of the shard's.
 pub(super) type SegmentKey = (PartitionId, Offset);
@@ -85,6 +110,11 @@ pub struct FileCache<E: Env> {
     open: RefCell<OpenFiles<E>>,
     indexes: RefCell<Lru<SegmentKey, Rc<LoadedIndex>>>,
     ahead: RefCell<ReadAheads<E>>,
+    /// When somebody last appended.
+    appended: Cell<Option<Instant>>,
+    durable_writes: RefCell<Option<Rc<dyn DurableWrites>>>,
+    /// One read at a time beside appends.
+    turns: Semaphore,
     /// What was done, for metrics.
     pub counters: SegmentCounters,
 }
@@ -99,8 +129,72 @@ impl<E: Env> FileCache<E> {
             open: RefCell::new(Lru::new(open_files_max.max(1))),
             indexes: RefCell::new(Lru::new(INDEX_BYTES)),
             ahead: RefCell::new(Lru::new(READ_AHEAD_BYTES)),
+            appended: Cell::new(None),
+            durable_writes: RefCell::default(),
+            turns: Semaphore::new(1),
             counters: SegmentCounters::default(),
         })
+    }
+
+    /// Somebody appends, and waits for the disk.
+    pub(crate) fn note_append(&self, at: Instant) {
+        self.appended.set(Some(at));
+    }
+
+    /// Lets these writes go before reads; or no more.
+    pub(crate) fn set_durable_writes(&self, writes: Option<Rc<dyn DurableWrites>>) {
+        let before = self.durable_writes.replace(writes);
+        drop(before);
+    }
+
+    /// Reads from a segment, when it is its turn.
+    pub(super) async fn read(
+        &self,
+        file: &E::File,
+        start: u64,
+        len: usize,
+    ) -> io::Result<ReadBuffer<E>> {
+        let _turn = match self.is_beside_appends() {
+            true => Some(self.turn().await),
+            false => None,
+        };
+        let buffer = file.read_at(start, len).await?;
+        count(&self.counters.bytes_read, buffer.len() as u64);
+        Ok(buffer)
+    }
+
+    /// Waits until no durable write is under way, or long enough.
+    async fn turn(&self) -> Permit {
+        let turn = self.turns.acquire(1).await;
+        let writes = self.durable_writes.borrow().clone();
+        if let Some(writes) = writes.filter(|writes| writes.are_under_way()) {
+            let done = pin!(writes.changed().wait_until(|| !writes.are_under_way()));
+            let long_enough = pin!(self.env.sleep(READ_PATIENCE));
+            select(done, long_enough).await;
+        }
+        turn
+    }
+
+    fn is_beside_appends(&self) -> bool {
+        let now = self.env.now();
+        let last = self.appended.get();
+        last.is_some_and(|last| now.since(last) < APPENDS_LINGER)
+    }
+
+    /// The most that a read fetches at a time now.
+    pub(super) fn fetch_bytes_max(&self) -> usize {
+        match self.is_beside_appends() {
+            true => FETCH_BYTES_BESIDE_APPENDS,
+            false => FETCH_MAX_BYTES,
+        }
+    }
+
+    /// How many fetches to be ahead of a sequential reader now.
+    pub(super) fn reads_ahead(&self) -> usize {
+        match self.is_beside_appends() {
+            true => READS_AHEAD_BESIDE_APPENDS,
+            false => READS_AHEAD,
+        }
     }
 
     /// How many files are kept open now.
@@ -280,8 +374,14 @@ impl<E: Env> Ahead<E> {
         (bytes.len() >= len).then_some(bytes)
     }
 
-    /// Whether, once it is done, it should have `len` bytes from `position` on.
-    pub(super) fn covers(&self, position: u64, len: usize) -> bool {
-        position >= self.start && position + len as u64 <= self.start + self.len as u64
+    /// Where that ends which was read; its start as long as that is nothing.
+    pub(super) fn read_end(&self) -> u64 {
+        let read = self.read.get().and_then(Option::as_ref);
+        self.start + read.map_or(0, |buffer| buffer.len() as u64)
+    }
+
+    /// Whether less was read than was to be.
+    pub(super) fn is_short(&self) -> bool {
+        self.read_end() < self.start + self.len as u64
     }
 }

@@ -1,6 +1,7 @@
 //! The sparse index: kept in memory for the end of the active segment, stored in blocks for the
 //! rest, loaded when it is asked for and rebuilt by scanning when it is missing or damaged.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use millrace_wire::ids::Offset;
@@ -310,7 +311,7 @@ impl<E: Env> Segments<E> {
         }
         index.tail.append(&mut places);
         let from = from.map_or(FIRST_ENTRY, |from| from.position);
-        let mut walk = self.walk(view, from, SCAN_BYTES, None).await?;
+        let mut walk = self.walk(view, from, SCAN_BYTES, VecDeque::new()).await?;
         loop {
             match walk.next().await {
                 Ok(Some((position, header))) => index.observe(position, &header, REBUILD_INTERVAL),

@@ -2,6 +2,7 @@
 //! one's first and last blocks say; retention's questions and the removal of files.
 
 use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -435,7 +436,15 @@ impl<E: Env> Segments<E> {
             complete.bytes.saturating_sub(BLOCK_BYTES as u64),
         );
         let key = (self.partition, base);
-        let mut walk = Walk::new(&self.env, &self.files, file, key, range, SCAN_BYTES, None);
+        let mut walk = Walk::new(
+            &self.env,
+            &self.files,
+            file,
+            key,
+            range,
+            SCAN_BYTES,
+            VecDeque::new(),
+        );
         let mut seal = Seal {
             end: FIRST_ENTRY,
             next_offset: base,

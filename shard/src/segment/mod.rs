@@ -41,6 +41,7 @@ use list::Complete;
 use read::Cursor;
 
 pub use error::{Damage, SegmentError};
+pub(crate) use files::DurableWrites;
 pub use files::{FileCache, SegmentCounters};
 
 /// How far a partition's segments are safe (on stable storage), and what comes next. Kept in the

@@ -1,6 +1,7 @@
 //! Reading by offset: to a place with the index or with where an earlier read ended, then entry by
 //! entry, each verified; and reading ahead of whoever reads on from where they were.
 
+use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
 use bytes::{Bytes, BytesMut};
@@ -9,11 +10,11 @@ use millrace_wire::ids::Offset;
 use super::files::{Ahead, Purpose, ReadBuffer, count};
 use super::walk::{Fault, Walk, fetch_range};
 use super::{SegmentError, Segments, View};
-use crate::env::{BLOCK_BYTES, Env, File, OnPanic, Queue};
+use crate::env::{BLOCK_BYTES, Env, OnPanic, Queue};
 
-/// The least and the most that one read fetches, unless a single batch is larger.
+/// The least and the most that one read fetches at a time, unless a single batch is larger.
 const FETCH_MIN_BYTES: usize = 64 << 10;
-const FETCH_MAX_BYTES: usize = 1 << 20;
+pub(super) const FETCH_MAX_BYTES: usize = 1 << 20;
 /// Ends of earlier reads that a partition remembers.
 const CURSORS: usize = 4;
 
@@ -22,7 +23,8 @@ pub(super) struct Cursor<E: Env> {
     base: Offset,
     next_offset: Offset,
     position: u64,
-    ahead: Weak<Ahead<E>>,
+    /// What was read beyond, or is being read, one piece behind the other.
+    ahead: Vec<Weak<Ahead<E>>>,
 }
 
 /// Batches collected for an answer.
@@ -153,7 +155,7 @@ impl<E: Env> Segments<E> {
         gathered: &mut Gathered,
     ) -> Result<bool, SegmentError> {
         let fetch = (gathered.max_bytes - gathered.bytes.min(gathered.max_bytes))
-            .clamp(FETCH_MIN_BYTES, FETCH_MAX_BYTES);
+            .clamp(FETCH_MIN_BYTES, self.files.fetch_bytes_max());
         let cursor = self.cursor(view.base, from);
         let is_sequential = cursor.is_some();
         let (position, ahead) = match cursor {
@@ -162,10 +164,10 @@ impl<E: Env> Segments<E> {
                 self.place(view, |place| place.offset <= from)
                     .await?
                     .position,
-                None,
+                VecDeque::new(),
             ),
         };
-        let had_ahead = ahead.is_some();
+        let had_ahead = !ahead.is_empty();
         let mut walk = self.walk(view, position, fetch, ahead).await?;
         let mut next_offset = from;
         let full = loop {
@@ -191,7 +193,7 @@ impl<E: Env> Segments<E> {
         if had_ahead {
             count(&self.files.counters.read_ahead_hits, 1);
         }
-        self.leave_cursor(view, &walk, next_offset, is_sequential.then_some(fetch));
+        self.leave_cursor(view, walk, next_offset, is_sequential.then_some(fetch));
         Ok(full)
     }
 
@@ -201,7 +203,7 @@ impl<E: Env> Segments<E> {
         view: &View,
         position: u64,
         fetch_bytes: usize,
-        window: Option<Rc<Ahead<E>>>,
+        windows: VecDeque<Rc<Ahead<E>>>,
     ) -> Result<Walk<E>, SegmentError> {
         let file = self.reader(view.base).await?;
         let key = (self.partition, view.base);
@@ -212,7 +214,7 @@ impl<E: Env> Segments<E> {
             key,
             (position, view.end),
             fetch_bytes,
-            window,
+            windows,
         ))
     }
 
@@ -260,41 +262,47 @@ impl<E: Env> Segments<E> {
     }
 
     /// Where an earlier read ended at `offset`, and what was read beyond.
-    fn cursor(&self, base: Offset, offset: Offset) -> Option<(u64, Option<Rc<Ahead<E>>>)> {
+    fn cursor(&self, base: Offset, offset: Offset) -> Option<(u64, VecDeque<Rc<Ahead<E>>>)> {
         let state = self.state.borrow();
         let found = state
             .cursors
             .iter()
             .find(|cursor| (cursor.base, cursor.next_offset) == (base, offset))?;
-        Some((found.position, found.ahead.upgrade()))
+        // Up to the first that others have pushed out.
+        let ahead = found.ahead.iter().map_while(Weak::upgrade).collect();
+        Some((found.position, ahead))
     }
 
     /// Remembers where a read ended and keeps what it fetched beyond. If it went on from an earlier
     /// one (`read_ahead` says how much that fetched), the next is expected to go on from here:
-    /// fetching for it begins now.
+    /// fetching for it, and for those after it, begins now.
     fn leave_cursor(
         &self,
         view: &View,
-        walk: &Walk<E>,
+        walk: Walk<E>,
         next_offset: Offset,
         read_ahead: Option<usize>,
     ) {
         let key = (self.partition, view.base);
         let position = walk.position;
-        let left = (view.end - position.min(view.end)) as usize;
-        let enough = |bytes: usize| {
-            walk.window()
-                .filter(|window| window.covers(position, bytes.min(left)))
-        };
-        let ahead = if left == 0 {
-            None
-        } else if let Some(window) = enough(read_ahead.unwrap_or(BLOCK_BYTES)) {
+        let mut windows = walk.into_windows();
+        if position >= view.end {
+            windows.clear();
+        } else if let Some(fetch) = read_ahead {
+            let until = position + (fetch * self.files.reads_ahead()) as u64;
+            let mut next = windows
+                .back()
+                .map_or(position, |last| last.start + last.len as u64);
+            while next < until.min(view.end) {
+                let ahead = self.begin_read_ahead(view, next, fetch);
+                next = ahead.start + ahead.len as u64;
+                windows.push_back(ahead);
+            }
+        }
+        for window in &windows {
             self.files.keep_ahead(key, window.clone());
-            Some(window.clone())
-        } else {
-            read_ahead.map(|fetch| self.begin_read_ahead(view, position, fetch))
-        };
-        let ahead = ahead.as_ref().map_or_else(Weak::new, Rc::downgrade);
+        }
+        let ahead = windows.iter().map(Rc::downgrade).collect();
         let cursor = Cursor {
             base: view.base,
             next_offset,
@@ -334,8 +342,7 @@ impl<E: Env> Segments<E> {
                 return;
             };
             // A failure is met again, and told, by whoever reads here.
-            if let Ok(buffer) = file.read_at(start, len).await {
-                count(&files.counters.bytes_read, buffer.len() as u64);
+            if let Ok(buffer) = files.read(&file, start, len).await {
                 result.with(buffer);
             }
         };

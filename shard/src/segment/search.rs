@@ -1,5 +1,7 @@
 //! Searching by time.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use millrace_wire::ids::Offset;
 
@@ -81,7 +83,9 @@ impl<E: Env> Segments<E> {
             .await?;
         let lowest = self.place(view, |place| place.offset <= from).await?;
         let position = start.position.max(lowest.position);
-        let mut walk = self.walk(view, position, SCAN_BYTES, None).await?;
+        let mut walk = self
+            .walk(view, position, SCAN_BYTES, VecDeque::new())
+            .await?;
         let mut reached = from.max(start.offset);
         loop {
             let Some((position, header)) = self.fault(view, reached, walk.next().await).await?
@@ -112,7 +116,9 @@ impl<E: Env> Segments<E> {
     /// The largest timestamp in a view at or after the batch that holds `from`.
     async fn largest_from(&self, view: &View, from: Offset) -> Result<i64, SegmentError> {
         let start = self.place(view, |place| place.offset <= from).await?;
-        let mut walk = self.walk(view, start.position, SCAN_BYTES, None).await?;
+        let mut walk = self
+            .walk(view, start.position, SCAN_BYTES, VecDeque::new())
+            .await?;
         let (mut largest, mut reached) = (NO_TIMESTAMP, from);
         while let Some((_, header)) = self.fault(view, reached, walk.next().await).await? {
             if header.next_offset() > from {

@@ -1,14 +1,15 @@
 //! Going through the entries of one segment file, from a place on.
 
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Deref;
 use std::rc::Rc;
 
-use super::files::{Ahead, FileCache, SegmentKey, count};
+use super::files::{Ahead, FileCache, SegmentKey};
 use super::format::{
     ENTRY_HEADER_BYTES, EntryHeader, FIRST_ENTRY, Flaw, Identity, PARSE_BYTES, Parsed, parse_entry,
 };
-use crate::env::{BLOCK_BYTES, Env, File, is_medium_error, round_up_to_block};
+use crate::env::{BLOCK_BYTES, Env, is_medium_error, round_up_to_block};
 
 /// Bytes fetched at a time by a scan of headers.
 pub(super) const SCAN_BYTES: usize = 256 << 10;
@@ -35,12 +36,13 @@ pub(super) struct Walk<E: Env> {
     pub(super) position: u64,
     end: u64,
     fetch_bytes: usize,
-    window: Option<Rc<Ahead<E>>>,
+    /// What is in memory or on its way, one piece behind the other without a gap.
+    windows: VecDeque<Rc<Ahead<E>>>,
 }
 
 impl<E: Env> Walk<E> {
-    /// A walk from `position` to `end`, fetching at least `fetch_bytes` at a time. `window` may hold
-    /// bytes from there on already.
+    /// A walk from `position` to `end`, fetching at least `fetch_bytes` at a time. `windows` may hold
+    /// bytes from there on already, without a gap.
     pub(super) fn new(
         env: &E,
         files: &Rc<FileCache<E>>,
@@ -48,7 +50,7 @@ impl<E: Env> Walk<E> {
         segment: SegmentKey,
         (position, end): (u64, u64),
         fetch_bytes: usize,
-        window: Option<Rc<Ahead<E>>>,
+        windows: VecDeque<Rc<Ahead<E>>>,
     ) -> Walk<E> {
         let identity = Identity::of(segment.0, segment.1);
         let position = position.max(FIRST_ENTRY);
@@ -60,7 +62,7 @@ impl<E: Env> Walk<E> {
             position,
             end,
             fetch_bytes,
-            window,
+            windows,
         }
     }
 
@@ -73,11 +75,8 @@ impl<E: Env> Walk<E> {
             }
             let position = self.position;
             let len = (PARSE_BYTES as u64).min(self.end - position) as usize;
-            let window = self.window_over(position, len).await?;
-            let bytes = window
-                .bytes(position, len)
-                .ok_or(Fault::Flaw(position, Flaw::Short))?;
-            match parse_entry(bytes, self.identity, position, self.end) {
+            let bytes = self.read(position, len, position).await?;
+            match parse_entry(&bytes, self.identity, position, self.end) {
                 Ok(Parsed::Pad(bytes)) => self.position += bytes,
                 Ok(Parsed::Batch(header)) => {
                     self.position += header.entry_bytes();
@@ -100,43 +99,90 @@ impl<E: Env> Walk<E> {
         header: &EntryHeader,
     ) -> Result<impl Deref<Target = [u8]> + use<E>, Fault> {
         let (at, len) = (position + ENTRY_HEADER_BYTES as u64, header.length as usize);
-        let window = self.window_over(at, len).await?;
-        let bytes = window
-            .bytes(at, len)
-            .ok_or(Fault::Flaw(position, Flaw::Short))?;
-        header
-            .check_batch(&bytes[..len])
-            .map_err(|flaw| Fault::Flaw(position, flaw))?;
-        Ok(BatchBytes { window, at, len })
+        let bytes = self.read(at, len, position).await?;
+        let checked = header.check_batch(&bytes);
+        checked.map_err(|flaw| Fault::Flaw(position, flaw))?;
+        Ok(bytes)
     }
 
-    /// What is left in memory from the position on.
-    pub(super) fn window(&self) -> Option<&Rc<Ahead<E>>> {
-        self.window.as_ref()
+    /// What is left in memory, or on its way there, from the position on.
+    pub(super) fn into_windows(mut self) -> VecDeque<Rc<Ahead<E>>> {
+        self.forget_before(self.position);
+        self.windows
     }
 
-    /// A window that holds `len` bytes from `position` on, or fewer where the file is too short.
-    async fn window_over(&mut self, position: u64, len: usize) -> Result<Rc<Ahead<E>>, Fault> {
-        if let Some(window) = &self.window
-            && window.covers(position, len)
-        {
+    /// `len` bytes from `at` on, of the entry that begins at `entry`.
+    async fn read(&mut self, at: u64, len: usize, entry: u64) -> Result<Piece<E>, Fault> {
+        self.forget_before(at.min(self.position));
+        let until = at + len as u64;
+        let mut covered = at;
+        let mut number = 0;
+        while covered < until {
+            let Some(window) = self.windows.get(number) else {
+                self.fetch(covered, until, entry).await?;
+                // Nothing more in the file, which the entry counts on.
+                let reached = self.windows.back().map_or(0, |window| window.read_end());
+                if reached <= covered {
+                    return Err(Fault::Flaw(entry, Flaw::Short));
+                }
+                continue;
+            };
             window.wait().await;
-            if window.bytes(position, len).is_some() {
-                return Ok(window.clone());
+            let (start, end) = (window.start, window.read_end());
+            if start > covered || (end <= covered && window.is_short()) {
+                // It failed, or the walk has gone elsewhere: whoever needs the bytes reads them.
+                self.windows.truncate(number);
+                continue;
             }
+            covered = covered.max(end.min(until));
+            number += 1;
         }
-        let (start, fetch) = fetch_range(position, len, self.fetch_bytes, self.end);
-        let buffer = self.file.read_at(start, fetch).await.map_err(|error| {
+        let piece = self.piece(at, len);
+        piece.ok_or(Fault::Flaw(entry, Flaw::Short))
+    }
+
+    /// Lets go of what lies before a position.
+    fn forget_before(&mut self, position: u64) {
+        while self
+            .windows
+            .front()
+            .is_some_and(|window| window.start + window.len as u64 <= position)
+        {
+            self.windows.pop_front();
+        }
+    }
+
+    /// Reads what comes behind the windows, from the block that holds `from` on, for an entry.
+    async fn fetch(&mut self, from: u64, until: u64, entry: u64) -> Result<(), Fault> {
+        let needed = (until - from) as usize;
+        let (start, fetch) = fetch_range(from, needed, self.fetch_bytes, self.end);
+        let read = self.files.read(&self.file, start, fetch).await;
+        let buffer = read.map_err(|error| {
             if is_medium_error(&error) {
-                Fault::Unreadable(position, error)
+                Fault::Unreadable(entry, error)
             } else {
                 Fault::Io(error)
             }
         })?;
-        count(&self.files.counters.bytes_read, buffer.len() as u64);
-        let window = Ahead::done(start, buffer);
-        self.window = Some(window.clone());
-        Ok(window)
+        self.windows.push_back(Ahead::done(start, buffer));
+        Ok(())
+    }
+
+    /// Bytes that are in memory: where they lie, or copied together if that is in two windows.
+    fn piece(&self, at: u64, len: usize) -> Option<Piece<E>> {
+        let whole = |window: &&Rc<Ahead<E>>| window.bytes(at, len).is_some();
+        if let Some(window) = self.windows.iter().find(whole) {
+            let window = window.clone();
+            return Some(Piece::Here { window, at, len });
+        }
+        let mut copied = Vec::with_capacity(len);
+        for window in &self.windows {
+            let next = at + copied.len() as u64;
+            if let Some(bytes) = window.bytes(next, 1) {
+                copied.extend_from_slice(&bytes[..bytes.len().min(len - copied.len())]);
+            }
+        }
+        (copied.len() == len).then_some(Piece::Copied(copied))
     }
 }
 
@@ -149,19 +195,27 @@ pub(super) fn fetch_range(position: u64, len: usize, fetch: usize, end: u64) -> 
     (start, (needed.max(wanted) - start) as usize)
 }
 
-struct BatchBytes<E: Env> {
-    window: Rc<Ahead<E>>,
-    at: u64,
-    len: usize,
+/// Bytes of a file.
+pub(super) enum Piece<E: Env> {
+    /// In a window, which does not change once its bytes have been looked at.
+    Here {
+        window: Rc<Ahead<E>>,
+        at: u64,
+        len: usize,
+    },
+    /// Put together from several.
+    Copied(Vec<u8>),
 }
 
-impl<E: Env> Deref for BatchBytes<E> {
+impl<E: Env> Deref for Piece<E> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // A window does not change once its bytes have been looked at.
-        self.window
-            .bytes(self.at, self.len)
-            .map_or(&[], |bytes| &bytes[..self.len])
+        match self {
+            Piece::Here { window, at, len } => {
+                window.bytes(*at, *len).map_or(&[], |bytes| &bytes[..*len])
+            }
+            Piece::Copied(bytes) => bytes,
+        }
     }
 }
