@@ -1,8 +1,7 @@
 //! Which segments there are: found in the directory on first need, known from then on; what each
 //! one's first and last blocks say; retention's questions and the removal of files.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
