@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use futures_util::future::{Either, select};
 use millrace_shard::env::{Env, Instant, OnPanic, Queue};
+use millrace_shard::local::Event;
 use millrace_wire::error::WireError;
 use millrace_wire::native::messages::{
     ProducePartitionResult, ProduceResponse, ProduceTopicResult, Status,
@@ -38,10 +39,13 @@ impl Named {
     }
 }
 
-/// A topic's batches, each with its partition.
+/// A partition's number, and what becomes of the batch for it.
+type Wanted<E> = (u32, Result<Appending<E>, WireError>);
+
+/// A topic's batches.
 struct Topic<E: Env> {
     name: Named,
-    partitions: SmallVec<[(u32, Result<Appending<E>, WireError>); 1]>,
+    partitions: SmallVec<[Wanted<E>; 1]>,
 }
 
 type Topics<E> = SmallVec<[Topic<E>; 1]>;
@@ -84,6 +88,8 @@ pub(super) struct PlacedRequests<E: Env> {
     waiting: RefCell<VecDeque<Placed<E>>>,
     /// Until when the guard sleeps that answers what was not decided in time.
     guarded_until: Cell<Option<Instant>>,
+    /// It is to wake sooner.
+    guard_changed: Event,
     /// Memory for the answers.
     response: RefCell<ProduceResponse>,
 }
@@ -93,6 +99,7 @@ impl<E: Env> Default for PlacedRequests<E> {
         PlacedRequests {
             waiting: RefCell::default(),
             guarded_until: Cell::new(None),
+            guard_changed: Event::new(),
             response: RefCell::default(),
         }
     }
@@ -109,9 +116,11 @@ impl<E: Env> PlacedRequests<E> {
         late.into()
     }
 
+    /// The next deadline of a request that is not decided; the others only wait to be collected.
     fn next_deadline(&self) -> Option<Instant> {
         let waiting = self.waiting.borrow();
-        waiting.iter().map(|placed| placed.deadline).min()
+        let undecided = waiting.iter().filter(|placed| !placed.is_decided());
+        undecided.map(|placed| placed.deadline).min()
     }
 }
 
@@ -195,42 +204,33 @@ impl<E: Env> Session<E> {
         let deadline = placed.deadline;
         waiting.push_back(placed);
         drop(waiting);
-        if self
-            .placed
-            .guarded_until
-            .get()
-            .is_none_or(|until| deadline < until)
-        {
-            self.guard(deadline);
+        match self.placed.guarded_until.get() {
+            None => self.guard(deadline),
+            Some(until) if deadline < until => {
+                self.placed.guarded_until.set(Some(deadline));
+                self.placed.guard_changed.notify();
+            }
+            Some(_) => {}
         }
     }
 
-    /// Answers what is not decided by its deadline. One guard is at work at a time, and it lives as
-    /// long as a request may take, so that a busy connection needs no timer for each.
+    /// Answers what is not decided by its deadline. A connection has one guard at most, and it lives
+    /// for as long as a request may take: a busy connection needs no timer for each.
     fn guard(self: &Rc<Self>, until: Instant) {
         self.placed.guarded_until.set(Some(until));
         let (weak, outbox) = (Rc::downgrade(self), Rc::clone(&self.outbox));
         let env = self.broker.env.clone();
         let task = async move {
-            let mut until = until;
-            loop {
-                let sleep = pin!(env.sleep(until.since(env.now())));
-                if let Either::Right(_) = select(sleep, pin!(outbox.closed())).await {
-                    return;
-                }
-                let Some(session) = weak.upgrade() else {
+            while let Some(session) = weak.upgrade() {
+                let changed = session.placed.guard_changed.listen();
+                let Some(until) = session.next_guarded() else {
                     return;
                 };
-                if session.placed.guarded_until.get() != Some(until) {
-                    // A request that must be answered sooner has another guard.
+                drop(session);
+                let sleep = pin!(env.sleep(until.since(env.now())));
+                let woken = select(sleep, changed);
+                if let Either::Right(_) = select(woken, pin!(outbox.closed())).await {
                     return;
-                }
-                session.answer_overdue();
-                let next = session.placed.next_deadline();
-                session.placed.guarded_until.set(next);
-                match next {
-                    Some(next) => until = next,
-                    None => return,
                 }
             }
         };
@@ -238,8 +238,21 @@ impl<E: Env> Session<E> {
         drop(env.spawn(Queue::Requests, "produce timeouts", OnPanic::EndTask, task));
     }
 
-    fn answer_overdue(&self) {
-        for late in self.placed.take_overdue(self.broker.env.now()) {
+    /// Answers what is overdue; until when the guard is to sleep then, if there is anything to guard.
+    fn next_guarded(&self) -> Option<Instant> {
+        let now = self.broker.env.now();
+        let until = self.placed.guarded_until.get()?;
+        if until > now {
+            return Some(until);
+        }
+        self.answer_overdue(now);
+        let next = self.placed.next_deadline();
+        self.placed.guarded_until.set(next);
+        next
+    }
+
+    fn answer_overdue(&self, now: Instant) {
+        for late in self.placed.take_overdue(now) {
             let mut response = ProduceResponse::default();
             fill(&mut response, &late.topics);
             self.answer(late.to, Response::Produce(response).into(), late.held);
