@@ -15,7 +15,7 @@ use super::format::Place;
 use super::lru::Lru;
 use super::read::FETCH_MAX_BYTES;
 use crate::env::{Env, File, Instant, OpenOptions};
-use crate::local::{Event, Permit, Semaphore};
+use crate::local::{Budget, Event, Permit, Semaphore};
 
 /// Bytes of indexes of complete segments that a shard keeps in memory.
 const INDEX_BYTES: usize = 4 << 20;
@@ -31,6 +31,10 @@ const READS_AHEAD_BESIDE_APPENDS: usize = 1;
 const FETCH_BYTES_BESIDE_APPENDS: usize = 128 << 10;
 /// How long after an append readers still hold back.
 const APPENDS_LINGER: Duration = Duration::from_millis(20);
+/// Bytes written to segments and not synced, over all partitions: many small ones are written at
+/// once, but the disk is not flooded by many large ones.
+const UNSYNCED_BYTES: u64 = 16 << 20;
+
 /// How long a read lets durable writes go first at most: beside a producer that never pauses,
 /// consumers still come forward.
 const READ_PATIENCE: Duration = Duration::from_micros(500);
@@ -115,6 +119,8 @@ pub struct FileCache<E: Env> {
     durable_writes: RefCell<Option<Rc<dyn DurableWrites>>>,
     /// One read at a time beside appends.
     turns: Semaphore,
+    /// Bytes written to segments and not synced yet.
+    pub(super) unsynced: Budget,
     /// What was done, for metrics.
     pub counters: SegmentCounters,
 }
@@ -132,6 +138,7 @@ impl<E: Env> FileCache<E> {
             appended: Cell::new(None),
             durable_writes: RefCell::default(),
             turns: Semaphore::new(1),
+            unsynced: Budget::new(UNSYNCED_BYTES),
             counters: SegmentCounters::default(),
         })
     }

@@ -181,8 +181,10 @@ impl<E: Env> Segments<E> {
         // One block more, so that the segment can be completed on a disk that has filled up.
         self.reserve(&file, &path, to + BLOCK, settings.segment_bytes)
             .await?;
+        let room = self.files.unsynced.acquire(to - from).await;
         self.write_pieces(&file, &path, &layout, from, to).await?;
         self.sync(&file, &path).await?;
+        drop(room);
         self.advance(entries, &layout, to, settings);
         match self.store_active_index(base, false).await {
             // The index stays in memory for now, and space for it is asked for again.
