@@ -23,8 +23,6 @@ mod watermarks;
 use bytes::Bytes;
 use millrace_wire::ids::Offset;
 
-use crate::env::Instant;
-
 pub(crate) use cache::CachedBatch;
 pub(crate) use flush::{FLUSH_WRITERS, write_segments};
 pub use partition::Partition;
@@ -109,8 +107,6 @@ pub struct Read {
 pub struct Appended {
     /// Offset of the batch's first record.
     pub base_offset: Offset,
-    /// When it was given its place.
-    pub placed: Instant,
     /// Tells when the batch is durable and visible.
     pub durable: Durable,
 }

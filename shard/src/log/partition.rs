@@ -361,7 +361,6 @@ impl<E: Env> Partition<E> {
         metrics.add(Counter::BytesAppended, bytes);
         Ok(Appended {
             base_offset,
-            placed,
             durable: Durable::new(Rc::clone(&self.shared.settled), sequence),
         })
     }
