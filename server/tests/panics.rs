@@ -142,7 +142,12 @@ async fn serve(env: GlommioEnv, data: PathBuf, socket: Socket, port: u16, stop: 
         &rules,
         limits,
     );
-    let listener = Listener::new(Rc::clone(&broker), socket, listen_settings());
+    let listener = Listener::new(
+        Rc::clone(&broker),
+        env.ring().clone(),
+        socket,
+        listen_settings(),
+    );
     let _controller = Controller::start(&broker, rules, &data)
         .await
         .expect("starts");

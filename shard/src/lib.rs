@@ -16,6 +16,7 @@ pub mod mesh;
 pub mod metrics;
 mod missing;
 pub mod relayout;
+pub mod ring;
 pub mod runtime;
 pub mod segment;
 pub mod shard;

@@ -14,11 +14,12 @@ use glommio::net::{TcpListener, TcpStream};
 use hashbrown::HashMap;
 use millrace_shard::env::{Env, OnPanic, Queue};
 use millrace_shard::local::{Budget, Event, Permit, Semaphore};
+use millrace_shard::ring::Ring;
 use socket2::Socket;
 
 use super::connection::{Arrival, Connection};
 use super::gate::Gate;
-use super::socket::{Scratch, into_owned, listener};
+use super::socket::{Intake, into_owned, listener};
 use crate::broker::{Broker, Hooks, count};
 use crate::native::handoff::MovedConnection;
 use crate::native::handshake::SessionLimits;
@@ -55,7 +56,8 @@ pub struct Listener<E: Env> {
     pub(super) settings: ListenSettings,
     pub(super) request_budget: Budget,
     pub(super) gates: Gates,
-    pub(super) scratch: Scratch,
+    pub(super) intake: Intake,
+    pub(super) ring: Ring,
     connections: Semaphore,
     half_open: RefCell<VecDeque<(u64, Rc<Event>)>>,
     open: RefCell<HashMap<u64, Rc<Outbox>>>,
@@ -97,12 +99,18 @@ impl<E: Env> Hooks for ListenHooks<E> {
 
 impl<E: Env> Listener<E> {
     /// A listener over a socket that is bound. It accepts nobody before the broker is told to open.
-    pub fn new(broker: Rc<Broker<E>>, socket: Socket, settings: ListenSettings) -> Rc<Listener<E>> {
+    pub fn new(
+        broker: Rc<Broker<E>>,
+        ring: Ring,
+        socket: Socket,
+        settings: ListenSettings,
+    ) -> Rc<Listener<E>> {
         let listener = Rc::new(Listener {
             request_budget: Budget::new(settings.request_bytes),
             connections: Semaphore::new(u64::from(settings.max_connections)),
             gates: Gates::default(),
-            scratch: Scratch::default(),
+            intake: Intake::default(),
+            ring,
             half_open: RefCell::default(),
             open: RefCell::default(),
             next: Cell::new(0),

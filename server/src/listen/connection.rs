@@ -72,19 +72,16 @@ impl<E: Env> Connection<E> {
     pub(super) async fn run(self, arrival: Arrival) {
         match arrival {
             Arrival::New(socket) => self.welcome(socket).await,
-            Arrival::Moved(moved) => match split(moved.socket) {
-                Ok((read, write)) => self.serve(read, write, &moved.greeting).await,
-                Err(error) => self.log_broken(&error),
-            },
+            Arrival::Moved(moved) => {
+                let (read, write) = split(&self.listener.ring, moved.socket);
+                self.serve(read, write, &moved.greeting).await;
+            }
         }
     }
 
     /// Greets a new connection; then serves it here or hands it on.
     async fn welcome(self, socket: OwnedFd) {
-        let (mut read, write) = match split(socket) {
-            Ok(halves) => halves,
-            Err(error) => return self.log_broken(&error),
-        };
+        let (mut read, write) = split(&self.listener.ring, socket);
         let (greeting, wanted) = match self.greeted(&mut read).await {
             Ok(greeted) => greeted,
             Err(turned) => return self.turn_away(turned, read, write).await,
@@ -94,8 +91,12 @@ impl<E: Env> Connection<E> {
             return self.serve(read, write, &greeting).await;
         }
         drop(read);
+        let socket = match write.into_socket() {
+            Ok(socket) => socket,
+            Err(error) => return self.log_broken(&error),
+        };
         let moved = MovedConnection {
-            socket: write.into_socket(),
+            socket,
             peer: self.peer,
             greeting,
         };
@@ -187,7 +188,7 @@ impl<E: Env> Connection<E> {
             send_all(Rc::clone(&self.listener), Rc::clone(&outbox), write),
         );
         let session = Session::new(Rc::clone(broker), Rc::clone(&outbox), limits);
-        let mut frames = FrameReader::new(read, self.listener.scratch.clone());
+        let mut frames = FrameReader::new(read, self.listener.intake.clone());
         let polite = self.serve_frames(&mut frames, &session).await;
         outbox.close();
         // None if sending ended in a panic, which the spawn wrapper has logged.

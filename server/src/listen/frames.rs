@@ -6,13 +6,13 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use millrace_shard::local::{Budget, Permit};
 use millrace_wire::error::WireError;
 use millrace_wire::frame::{FRAME_HEADER_BYTES, FrameHeader};
 
 use super::greet::{answerable, frame_error};
-use super::socket::{ReadHalf, Scratch};
+use super::socket::{Intake, ReadHalf};
 
 /// A payload from this length on is not gathered.
 const LARGE_BYTES: usize = 16 * 1024;
@@ -44,10 +44,9 @@ pub(super) struct FrameLimits {
 /// Reads one connection's frames. A read that is dropped has lost nothing.
 pub(super) struct FrameReader {
     read: ReadHalf,
-    scratch: Scratch,
-    /// What has arrived; it is taken up to `start`.
-    gathered: Vec<u8>,
-    start: usize,
+    intake: Intake,
+    /// What has arrived and was not taken.
+    gathered: BytesMut,
     /// When the first byte of the frame at hand came.
     begun: Option<Instant>,
     /// A large payload under way.
@@ -62,12 +61,11 @@ struct Large {
 }
 
 impl FrameReader {
-    pub(super) fn new(read: ReadHalf, scratch: Scratch) -> FrameReader {
+    pub(super) fn new(read: ReadHalf, intake: Intake) -> FrameReader {
         FrameReader {
             read,
-            scratch,
-            gathered: Vec::new(),
-            start: 0,
+            intake,
+            gathered: BytesMut::new(),
             begun: None,
             large: None,
         }
@@ -89,11 +87,10 @@ impl FrameReader {
 
     /// The next frame, if all of it was gathered already and there is memory for it at once.
     pub(super) fn gathered(&mut self, limits: FrameLimits, budget: &Budget) -> Option<Frame> {
-        let unread = &self.gathered[self.start..];
-        let header = unread.first_chunk::<FRAME_HEADER_BYTES>()?;
+        let header = self.gathered.first_chunk::<FRAME_HEADER_BYTES>()?;
         let header = FrameHeader::parse(header, limits.max_frame_bytes).ok()?;
         let len = header.payload_bytes();
-        if unread.len() < FRAME_HEADER_BYTES + len {
+        if self.gathered.len() < FRAME_HEADER_BYTES + len {
             return None;
         }
         let memory = budget.try_acquire(len as u64)?;
@@ -103,7 +100,7 @@ impl FrameReader {
     /// How long ago the first byte of the frame came that was taken last.
     pub(super) fn took(&mut self) -> Duration {
         let took = self.begun.take().map(|begun| begun.elapsed());
-        if self.start < self.gathered.len() {
+        if !self.gathered.is_empty() {
             self.begun = Some(Instant::now());
         }
         took.unwrap_or_default()
@@ -114,8 +111,7 @@ impl FrameReader {
             return self.finish_large(limits).await;
         }
         loop {
-            let unread = &self.gathered[self.start..];
-            let Some(bytes) = unread.first_chunk::<FRAME_HEADER_BYTES>() else {
+            let Some(bytes) = self.gathered.first_chunk::<FRAME_HEADER_BYTES>() else {
                 if self.fill(limits).await? == 0 {
                     return self.ended();
                 }
@@ -126,18 +122,17 @@ impl FrameReader {
                 Err(error) => return Ok(Frame::Refused(answerable(*bytes), frame_error(error))),
             };
             let len = header.payload_bytes();
-            let here = (unread.len() - FRAME_HEADER_BYTES).min(len);
+            let here = (self.gathered.len() - FRAME_HEADER_BYTES).min(len);
             if here == len {
                 let memory = budget.acquire(len as u64).await;
                 return Ok(self.take_gathered(header, memory));
             }
             if len >= LARGE_BYTES {
                 let memory = budget.acquire(len as u64).await;
-                let payload =
-                    self.start + FRAME_HEADER_BYTES..self.start + FRAME_HEADER_BYTES + here;
                 let mut bytes = BytesMut::with_capacity(len);
-                bytes.extend_from_slice(&self.gathered[payload.clone()]);
-                self.start = payload.end;
+                self.gathered.advance(FRAME_HEADER_BYTES);
+                bytes.extend_from_slice(&self.gathered[..here]);
+                self.gathered.advance(here);
                 self.large = Some(Large {
                     header,
                     filled: bytes.len(),
@@ -153,10 +148,9 @@ impl FrameReader {
     }
 
     fn take_gathered(&mut self, header: FrameHeader, memory: Permit) -> Frame {
-        let from = self.start + FRAME_HEADER_BYTES;
-        let end = from + header.payload_bytes();
-        let payload = BytesMut::from(&self.gathered[from..end]);
-        self.start = end;
+        let frame = FRAME_HEADER_BYTES + header.payload_bytes();
+        let mut payload = self.gathered.split_to(frame);
+        payload.advance(FRAME_HEADER_BYTES);
         Frame::Whole(header, payload, memory)
     }
 
@@ -191,8 +185,6 @@ impl FrameReader {
 
     /// Takes in what has arrived, at least something; 0 at the end of the stream.
     async fn fill(&mut self, limits: FrameLimits) -> io::Result<usize> {
-        self.gathered.drain(..self.start);
-        self.start = 0;
         let limit = match self.gathered.is_empty() {
             true => {
                 self.begun = None;
@@ -201,7 +193,7 @@ impl FrameReader {
             false => Some(time_left(&mut self.begun, limits)?),
         };
         let gathered = &mut self.gathered;
-        let read = self.read.gather(&self.scratch, gathered, limit).await?;
+        let read = self.read.gather(&self.intake, gathered, limit).await?;
         self.begun.get_or_insert_with(Instant::now);
         Ok(read)
     }

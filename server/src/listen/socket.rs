@@ -1,26 +1,25 @@
 //! A TCP socket on a shard, in two halves that two tasks may use at once.
 //!
-//! glommio's stream cannot be split, so the halves have a descriptor each (`dup`) of the one
-//! socket. Reading waits for readiness and then copies straight into the caller's buffer; a read
-//! that is dropped has taken nothing. Writing sends many pieces with one system call and only waits
-//! when the kernel's buffer is full.
+//! Both use the socket directly, and the shard's ring tells when it is worth it: reading copies
+//! straight into the caller's buffer, and a read that is dropped has taken nothing. Writing sends many
+//! pieces with one system call and only waits when the kernel's buffer is full.
 
 #![allow(unsafe_code)] // Descriptors change owners between socket2 and glommio as raw numbers.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
-use std::pin::Pin;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use futures_util::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::future::{Either, select};
 use glommio::net::TcpStream;
+use millrace_shard::ring::{Interest, Readiness, Ring};
 use socket2::Socket;
 
 /// Pieces sent with one system call at most.
@@ -28,26 +27,29 @@ const PIECES_AT_ONCE: usize = 64;
 
 /// The half that reads.
 pub(super) struct ReadHalf {
-    stream: TcpStream,
+    // Before the socket: it is watched until this is dropped.
+    readable: Readiness,
+    /// Everything that had arrived was read.
+    drained: bool,
+    socket: Rc<Socket>,
 }
 
 /// The half that writes.
 pub(super) struct WriteHalf {
-    socket: Socket,
-    /// Made when the kernel's buffer was full for the first time: most connections never need it.
-    waiter: Option<TcpStream>,
+    ring: Ring,
+    socket: Rc<Socket>,
 }
 
 /// Takes over a socket.
-pub(super) fn split(socket: OwnedFd) -> io::Result<(ReadHalf, WriteHalf)> {
-    let read = stream(socket.try_clone()?);
-    Ok((
-        ReadHalf { stream: read },
-        WriteHalf {
-            socket: socket.into(),
-            waiter: None,
-        },
-    ))
+pub(super) fn split(ring: &Ring, socket: OwnedFd) -> (ReadHalf, WriteHalf) {
+    let socket = Rc::new(Socket::from(socket));
+    let read = ReadHalf {
+        readable: Readiness::new(ring, Interest::Read),
+        drained: false,
+        socket: Rc::clone(&socket),
+    };
+    let ring = ring.clone();
+    (read, WriteHalf { ring, socket })
 }
 
 /// Takes the socket out of a stream that glommio accepted.
@@ -64,9 +66,16 @@ pub(super) fn listener(socket: Socket) -> glommio::net::TcpListener {
     unsafe { glommio::net::TcpListener::from_raw_fd(socket.into_raw_fd()) }
 }
 
-fn stream(socket: OwnedFd) -> TcpStream {
-    // SAFETY: the descriptor's ownership moves here from `socket`, which gives it up.
-    unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) }
+/// Waits until the socket is ready, within `limit` if there is one.
+async fn wait(readiness: &Readiness, socket: &Socket, limit: Option<Duration>) -> io::Result<()> {
+    let ready = pin!(readiness.ready(socket.as_fd()));
+    let Some(limit) = limit else {
+        return ready.await;
+    };
+    match select(ready, pin!(glommio::timer::sleep(limit))).await {
+        Either::Left((ready, _)) => ready,
+        Either::Right(_) => Err(ErrorKind::TimedOut.into()),
+    }
 }
 
 impl ReadHalf {
@@ -83,14 +92,14 @@ impl ReadHalf {
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(std::time::Instant::now());
                     if left.is_zero() {
-                        return Err(io::ErrorKind::TimedOut.into());
+                        return Err(ErrorKind::TimedOut.into());
                     }
                     Some(left)
                 }
                 None => None,
             };
             match self.read_some(buffer, left).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
                 read => buffer = &mut buffer[read..],
             }
         }
@@ -103,56 +112,75 @@ impl ReadHalf {
         buffer: &mut [u8],
         limit: Option<Duration>,
     ) -> io::Result<usize> {
-        self.stream
-            .set_read_timeout(limit)
-            .map_err(io::Error::from)?;
-        self.stream.read(buffer).await
+        loop {
+            if self.drained {
+                wait(&self.readable, &self.socket, limit).await?;
+            }
+            // SAFETY: what is initialised may be taken for what need not be, as long as nothing
+            // uninitialised is written to it; receiving writes bytes.
+            let into = unsafe { &mut *(&raw mut *buffer as *mut [MaybeUninit<u8>]) };
+            if let Some(read) = self.receive(into)? {
+                return Ok(read);
+            }
+        }
     }
-}
 
-/// Where a shard's sockets are read to: one for all connections, since what was read is moved on
-/// before anybody else reads. So a connection that waits holds no memory for what may come.
-#[derive(Clone)]
-pub(super) struct Scratch(Rc<RefCell<Box<[u8]>>>);
-
-/// What one read takes at most.
-const SCRATCH_BYTES: usize = 64 * 1024;
-
-impl Default for Scratch {
-    fn default() -> Scratch {
-        Scratch(Rc::new(RefCell::new(vec![0; SCRATCH_BYTES].into())))
+    /// Takes in what has arrived, if anything has; 0 at the end of the stream.
+    fn receive(&mut self, into: &mut [MaybeUninit<u8>]) -> io::Result<Option<usize>> {
+        loop {
+            return match self.socket.recv_with_flags(into, libc::MSG_DONTWAIT) {
+                Ok(read) => {
+                    // The end does not show in how much there was.
+                    self.drained = read < into.len() && !self.readable.is_over();
+                    Ok(Some(read))
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.drained = true;
+                    Ok(None)
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+        }
     }
-}
 
-impl ReadHalf {
     /// Adds to `gathered` whatever has arrived, at least one byte, within `limit` if there is one; 0
-    /// at the end of the stream. While it waits with nothing gathered, `gathered` holds no memory.
+    /// at the end of the stream. A connection that waits holds no more memory than what came of a
+    /// frame that is not complete.
     pub(super) async fn gather(
         &mut self,
-        scratch: &Scratch,
-        gathered: &mut Vec<u8>,
+        intake: &Intake,
+        gathered: &mut BytesMut,
         limit: Option<Duration>,
     ) -> io::Result<usize> {
-        self.stream
-            .set_read_timeout(limit)
-            .map_err(io::Error::from)?;
-        poll_fn(|context| {
-            let mut scratch = scratch.0.borrow_mut();
-            let read = match Pin::new(&mut self.stream).poll_read(context, &mut scratch) {
-                Poll::Ready(read) => read?,
-                Poll::Pending => {
-                    if gathered.is_empty() {
-                        *gathered = Vec::new();
-                    }
-                    return Poll::Pending;
-                }
-            };
-            gathered.extend_from_slice(&scratch[..read]);
-            Poll::Ready(Ok(read))
-        })
-        .await
+        loop {
+            if self.drained {
+                *gathered = BytesMut::from(&gathered[..]);
+                wait(&self.readable, &self.socket, limit).await?;
+            }
+            let mut memory = intake.0.borrow_mut();
+            memory.reserve(gathered.len() + READ_BYTES_LEAST);
+            memory.extend_from_slice(gathered);
+            let received = self.receive(memory.spare_capacity_mut());
+            if let Ok(Some(read)) = received {
+                // SAFETY: so many bytes were just received into the spare capacity.
+                unsafe { memory.advance_mut(read) };
+                *gathered = memory.split();
+                return Ok(read);
+            }
+            memory.clear();
+            received?;
+        }
     }
 }
+
+/// Where a shard's sockets are read into: one piece of memory for all connections, of which each read
+/// cuts off what it filled. It is used again once the requests in it are done with.
+#[derive(Clone, Default)]
+pub(super) struct Intake(Rc<RefCell<BytesMut>>);
+
+/// A read has room for at least as much.
+const READ_BYTES_LEAST: usize = 16 * 1024;
 
 impl WriteHalf {
     /// Sends the pieces, all of them, in order. Fails if the client takes nothing for `stall`.
@@ -169,8 +197,9 @@ impl WriteHalf {
             let sent = match self.send(first, pieces) {
                 Ok(sent) => sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let first = first.clone();
-                    self.wait_and_write(&first, stall).await?
+                    let writable = Readiness::new(&self.ring, Interest::Write);
+                    wait(&writable, &self.socket, Some(stall)).await?;
+                    continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
@@ -191,27 +220,18 @@ impl WriteHalf {
         self.socket.send_vectored_with_flags(&slices, flags)
     }
 
-    /// Sends as much as the kernel takes of one piece, once it takes any.
-    async fn wait_and_write(&mut self, piece: &[u8], stall: Duration) -> io::Result<usize> {
-        if self.waiter.is_none() {
-            self.waiter = Some(stream(OwnedFd::from(self.socket.try_clone()?)));
-        }
-        let waiter = self.waiter.as_mut().expect("made above");
-        waiter
-            .set_write_timeout(Some(stall))
-            .map_err(io::Error::from)?;
-        waiter.write(piece).await
-    }
-
     /// Tells the client that nothing more will come.
     pub(super) fn finish(&self) {
         // Fails if the client is gone already, which comes to the same.
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 
-    /// The socket itself, to be taken elsewhere.
-    pub(super) fn into_socket(self) -> OwnedFd {
-        self.socket.into()
+    /// The socket itself, to be taken elsewhere, once the other half is gone.
+    pub(super) fn into_socket(self) -> io::Result<OwnedFd> {
+        match Rc::try_unwrap(self.socket) {
+            Ok(socket) => Ok(socket.into()),
+            Err(shared) => Ok(shared.try_clone()?.into()),
+        }
     }
 }
 

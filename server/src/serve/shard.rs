@@ -83,7 +83,12 @@ pub(super) async fn run(env: GlommioEnv, setup: Setup) -> Result<(), ServeError>
         &rules,
         limits,
     );
-    let listener = Listener::new(Rc::clone(&broker), socket, node.listen_settings());
+    let listener = Listener::new(
+        Rc::clone(&broker),
+        env.ring().clone(),
+        socket,
+        node.listen_settings(),
+    );
     let answering = Rc::clone(&broker);
     mesh.serve(move |_, call| answering.answer(call));
     if id == ShardId(0) {

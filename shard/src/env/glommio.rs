@@ -26,6 +26,7 @@ use super::{
     BLOCK_BYTES, DirectoryEntry, Env, File, Instant, OnPanic, OpenOptions, Queue, Space, Task,
 };
 use crate::local::{OneshotReceiver, oneshot};
+use crate::ring::{self, Ring};
 use crate::runtime::{Pulse, stop_process, supervise};
 
 /// Shares of a core, out of their sum, when all queues want it at once.
@@ -49,6 +50,7 @@ pub struct GlommioEnv {
 
 struct Inner {
     pulse: Arc<Pulse>,
+    ring: Ring,
     start: std::time::Instant,
     random: Cell<u64>,
     gave_way: Cell<std::time::Instant>,
@@ -71,6 +73,7 @@ impl GlommioEnv {
         let shard = pulse.shard();
         let inner = Inner {
             pulse,
+            ring: Ring::new()?,
             start: std::time::Instant::now(),
             random: Cell::new(RandomState::new().build_hasher().finish()),
             gave_way: Cell::new(std::time::Instant::now()),
@@ -81,6 +84,11 @@ impl GlommioEnv {
         let env = GlommioEnv {
             inner: Rc::new(inner),
         };
+        let turns = ring::serve(env.ring().clone(), Arc::clone(env.pulse()))?;
+        match glommio::spawn_local_into(turns, env.inner.requests) {
+            Ok(task) => drop(task.detach()),
+            Err(error) => unreachable!("the queue was made just now: {error}"),
+        }
         let probe = directory.join(format!("@probe-{}-{shard}", std::process::id()));
         let written = probe.clone();
         blocking(move || std::fs::write(&written, [0; BLOCK_BYTES])).await?;
@@ -89,6 +97,12 @@ impl GlommioEnv {
         opened?.close().await?;
         env.sleep(Duration::from_micros(1)).await;
         Ok(env)
+    }
+
+    /// The shard's own ring.
+    #[must_use]
+    pub fn ring(&self) -> &Ring {
+        &self.inner.ring
     }
 
     /// The pulse of the shard.
@@ -139,11 +153,16 @@ impl Env for GlommioEnv {
         self.inner.pulse.panics()
     }
 
+    fn expect_peers(&self) {
+        self.inner.ring.expect_peers();
+    }
+
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
         glommio::timer::sleep(duration).map(drop)
     }
 
     async fn yield_now(&self) {
+        self.inner.ring.turn();
         self.inner.give_way();
         glommio::yield_if_needed().await;
     }
@@ -204,6 +223,8 @@ impl Env for GlommioEnv {
         let opened = opened.map_err(|_| io::Error::from_raw_os_error(libc::ENOENT))?;
         Ok(GlommioFile {
             file: opened.map_err(io_error)?,
+            ring: self.inner.ring.clone(),
+            is_urgent: options.data_sync,
         })
     }
 
@@ -359,13 +380,32 @@ impl Drop for InFlight {
 /// An open file.
 pub struct GlommioFile {
     file: DmaFile,
+    ring: Ring,
+    /// Somebody waits for its writes: they do not wait for the executor's rings.
+    is_urgent: bool,
 }
 
 impl GlommioFile {
-    fn length(&self) -> io::Result<u64> {
+    fn descriptor(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor is open for as long as `self.file`, which outlives the borrow.
         #[expect(unsafe_code, reason = "glommio gives the descriptor as a number only")]
-        let descriptor = unsafe { BorrowedFd::borrow_raw(self.file.as_raw_fd()) };
+        unsafe {
+            BorrowedFd::borrow_raw(self.file.as_raw_fd())
+        }
+    }
+
+    /// Awaits an operation of the executor's rings.
+    async fn watch<T>(
+        &self,
+        what: &'static str,
+        io: impl Future<Output = Result<T, GlommioError<()>>>,
+    ) -> io::Result<T> {
+        let _elsewhere = self.ring.elsewhere();
+        InFlight::watch(what, io).await.map_err(io_error)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        let descriptor = self.descriptor();
         // glommio would ask by path, which may have been renamed. This does not block: the inode
         // of an open file is in memory.
         let stat = rustix::fs::fstat(descriptor)?;
@@ -392,8 +432,13 @@ impl File for GlommioFile {
     async fn write_at(&self, buffer: GlommioBuffer, position: u64) -> io::Result<()> {
         check_aligned(position)?;
         let len = buffer.0.len();
-        let write = self.file.write_at(buffer.0, position);
-        let written = InFlight::watch("write", write).await.map_err(io_error)?;
+        let written = if self.is_urgent {
+            let write = self.ring.write_at(self.descriptor(), buffer.0, position);
+            InFlight::watch("write", write).await?
+        } else {
+            self.watch("write", self.file.write_at(buffer.0, position))
+                .await?
+        };
         if written < len {
             // The kernel stopped in the middle; the disk is full or failing.
             return Err(io::Error::new(
@@ -407,29 +452,24 @@ impl File for GlommioFile {
     async fn read_at(&self, position: u64, len: usize) -> io::Result<ReadResult> {
         check_aligned(position)?;
         check_aligned(len as u64)?;
-        InFlight::watch("read", self.file.read_at_aligned(position, len))
+        self.watch("read", self.file.read_at_aligned(position, len))
             .await
-            .map_err(io_error)
     }
 
     async fn sync(&self) -> io::Result<()> {
-        InFlight::watch("sync", self.file.fdatasync())
-            .await
-            .map_err(io_error)
+        self.watch("sync", self.file.fdatasync()).await
     }
 
     async fn set_len(&self, len: u64) -> io::Result<()> {
         check_aligned(len)?;
-        InFlight::watch("change of length", self.file.truncate(len))
+        self.watch("change of length", self.file.truncate(len))
             .await
-            .map_err(io_error)
     }
 
     async fn reserve(&self, len: u64) -> io::Result<()> {
         check_aligned(len)?;
-        InFlight::watch("reservation", self.file.pre_allocate(len, false))
+        self.watch("reservation", self.file.pre_allocate(len, false))
             .await
-            .map_err(io_error)
     }
 
     async fn len(&self) -> io::Result<u64> {

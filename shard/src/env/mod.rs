@@ -162,6 +162,8 @@ pub trait Env: Clone + 'static {
     ) -> Self::Task<T>;
     /// Tasks of this shard that have panicked so far.
     fn panics(&self) -> u64;
+    /// Other shards may send messages from now on.
+    fn expect_peers(&self) {}
     /// Storage can no longer be trusted (a write or sync failed): log `why` and stop the process at
     /// once, so that a restart recovers. In a simulation the node stops; the call returns there, and
     /// the caller must not acknowledge anything afterwards.

@@ -33,7 +33,9 @@ impl<E: Env, T: 'static> Journal<E, T> {
         entry: Entry<'_>,
         token: impl FnOnce(Sequence) -> Option<T>,
     ) -> Result<Sequence, JournalClosed> {
-        self.writer.append(&entry, token)
+        let sequence = self.writer.append(&entry, token)?;
+        self.writer.issue_if_worth_it();
+        Ok(sequence)
     }
 
     /// Waits until there is room for an entry of about `bytes`: too much is on its way to the disk,

@@ -16,7 +16,8 @@ use super::{JournalConfig, JournalError, Sequence};
 use crate::env::{Env, File, OpenOptions};
 use crate::local::Event;
 
-/// How much of a new file is filled at once: small enough that journal writes get in between.
+/// Zeros written at once, each piece durably: a disk that is asked to make a journal's write durable
+/// makes everything durable that it was given before, and a whole file of zeros takes it a while.
 const FILL_BYTES: u64 = 256 << 10;
 
 /// How long after a failure (say, a full disk) a new file is tried again.
@@ -46,6 +47,8 @@ pub(super) struct Ring<E: Env> {
     /// A file became ready, or there is work for the background task.
     pub changed: Event,
     closed: Cell<bool>,
+    /// The file being written is more than half full.
+    hurry: Cell<bool>,
     ended: Cell<bool>,
     /// Notified when either of these becomes true.
     closing: Event,
@@ -95,6 +98,7 @@ impl<E: Env> Ring<E> {
             state: RefCell::new(state),
             changed: Event::new(),
             closed: Cell::new(false),
+            hurry: Cell::new(false),
             ended: Cell::new(false),
             closing: Event::new(),
         }
@@ -350,7 +354,8 @@ impl<E: Env> Ring<E> {
         Ok(())
     }
 
-    /// Makes a file of zeros, really written, so that a write to it changes no metadata.
+    /// Makes a file of zeros, really written if there is time, so that a write to it changes no
+    /// metadata.
     async fn make(&self, slot: u32) -> Result<(), JournalError> {
         let directory = &self.config.directory;
         let (new, path) = (
@@ -379,12 +384,19 @@ impl<E: Env> Ring<E> {
         Ok(())
     }
 
-    /// Writes zeros; gives up halfway, and says so, when the journal closes.
+    /// Tells how far the file being written is full.
+    pub fn at(&self, position: u64, len: u64) {
+        self.hurry.set(position > len / 2);
+    }
+
+    /// Writes zeros, as long as the journal can wait for the file: what is then left is reserved, and
+    /// the first writes to that change metadata, too. Gives up halfway, and says so, when the journal
+    /// closes.
     async fn fill(&self, path: &Path, file_bytes: u64) -> Result<bool, JournalError> {
         let options = OpenOptions {
             write: true,
             create: true,
-            data_sync: false,
+            data_sync: true,
         };
         let file = self
             .env
@@ -392,16 +404,19 @@ impl<E: Env> Ring<E> {
             .await
             .map_err(JournalError::io("create", path))?;
         let mut position = 0;
-        while position < file_bytes {
+        while position < file_bytes && !self.closed.get() {
+            if self.hurry.get() {
+                let reserved = file.reserve(file_bytes).await;
+                reserved.map_err(JournalError::io("reserve", path))?;
+                position = file_bytes;
+                break;
+            }
             let len = FILL_BYTES.min(file_bytes - position);
             let written = file
                 .write_at(self.env.allocate(len as usize), position)
                 .await;
             written.map_err(JournalError::io("fill", path))?;
             position += len;
-            if self.closed.get() {
-                break;
-            }
             self.env.yield_now().await;
         }
         file.sync().await.map_err(JournalError::io("sync", path))?;

@@ -25,6 +25,9 @@ use super::{JournalConfig, JournalOwner, Sequence};
 use crate::env::{Env, File, Instant, OnPanic, Queue};
 use crate::local::Event;
 
+/// A group of this many bytes is worth a write of its own.
+const WORTH_A_WRITE_BYTES: usize = 64 << 10;
+
 /// How many full groups may wait or be in flight before `room` makes an appender wait.
 const PENDING_GROUPS: usize = 4;
 
@@ -250,6 +253,31 @@ impl<E: Env, T: 'static> Writer<E, T> {
         );
         state.next_sequence = state.next_sequence.next();
         state.pending.push_back(group);
+    }
+
+    /// Issues the group being gathered if it is worth a write of its own already: an appender that
+    /// goes on without a pause would otherwise keep the driver from its turn, and the disk idle.
+    pub fn issue_if_worth_it(self: &Rc<Self>) {
+        let mut state = self.state.borrow_mut();
+        let idle = state.phase == Phase::Open
+            && state.in_flight.len() < self.config.max_writes_in_flight as usize;
+        let [group] = state.pending.make_contiguous() else {
+            return;
+        };
+        if !idle || group.payload_len() < WORTH_A_WRITE_BYTES {
+            return;
+        }
+        let Some(file) = &state.file else { return };
+        if !file.takes(&state.pending[0], false) {
+            return;
+        }
+        let group = state
+            .pending
+            .pop_front()
+            .expect("it was looked at just now");
+        let issue = self.issue(&mut state, group, None);
+        drop(state);
+        self.spawn_write(issue);
     }
 
     // For the driver.

@@ -7,6 +7,7 @@
 //! forget a record before a segment holds it safely, and never waits for a disk while it holds a
 //! borrow. It knows neither sockets nor configuration files.
 
+mod arena;
 mod cache;
 mod flush;
 mod partition;

@@ -12,6 +12,7 @@ use millrace_wire::batch::{
 };
 use millrace_wire::ids::{LogIndex, Offset, PartitionId, Term, TopicName};
 
+use super::arena::Arena;
 use super::cache::{CachedBatch, Evict, PartitionCache};
 use super::flush::FlushState;
 use super::retention::RetentionState;
@@ -25,10 +26,6 @@ use crate::journal::{Entry, PartitionCheckpoint, Sequence};
 use crate::local::Event;
 use crate::metrics::Counter;
 use crate::segment::{SegmentEnd, Segments};
-
-/// A batch may keep this much more memory than its own length before it is copied out of the
-/// request that brought it.
-const SLACK_BYTES: usize = 4096;
 
 /// Most offsets that one batch without records takes.
 const EMPTY_OFFSETS: u32 = 1 << 31;
@@ -97,6 +94,8 @@ pub struct Partition<E: Env> {
     /// How far the segments are safe.
     pub(super) safe: Cell<SegmentEnd>,
     pub(super) cache: RefCell<PartitionCache>,
+    /// Where small batches are kept for the cache.
+    arena: RefCell<Arena>,
     /// Cost of the pinned batches.
     pub(super) pinned: Cell<u64>,
     needed: Cell<Option<Sequence>>,
@@ -149,6 +148,7 @@ impl<E: Env> Partition<E> {
             claimed: Cell::new(start.claimed),
             safe: Cell::new(start.safe),
             cache: RefCell::new(cache),
+            arena: RefCell::default(),
             pinned: Cell::new(cost),
             needed: Cell::new(None),
             unsettled: RefCell::default(),
@@ -317,11 +317,10 @@ impl<E: Env> Partition<E> {
         let journal = self.shared.journal()?;
         let base_offset = self.marks.get().appended;
         let (index, term) = (LogIndex(self.last_index.get().0 + 1), self.term.get());
-        let mut batch = tight(batch);
+        let mut batch = batch;
         set_base_offset(&mut batch, base_offset);
         set_leader_epoch(&mut batch, term);
-        let held_bytes = batch.capacity() as u64;
-        let batch = batch.freeze();
+        let (batch, held_bytes) = self.arena.borrow_mut().keep(batch);
 
         let next_offset = base_offset.advance(record_count);
         let entry = Entry::Append {
@@ -509,6 +508,7 @@ impl<E: Env> Partition<E> {
         self.status.set(PartitionStatus::Removed);
         let (all, pinned) = self.cache.borrow_mut().clear();
         self.pinned.set(0);
+        *self.arena.borrow_mut() = Arena::default();
         self.shared.cache.shrink(all);
         self.shared.shrink_unwritten(pinned);
         self.set_needed(None);
@@ -541,14 +541,5 @@ impl<E: Env> Partition<E> {
 impl<E: Env> Evict for Partition<E> {
     fn evict_one(&self) -> Option<u64> {
         self.cache.borrow_mut().evict_one()
-    }
-}
-
-/// The same batch in memory of its own if it keeps much more allocated than it is long.
-fn tight(batch: BytesMut) -> BytesMut {
-    if batch.capacity() > batch.len() * 2 + SLACK_BYTES {
-        BytesMut::from(&batch[..])
-    } else {
-        batch
     }
 }

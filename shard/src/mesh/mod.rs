@@ -145,6 +145,9 @@ impl<Req: Send + 'static, Rep: Send + 'static, L: Link> Port<Req, Rep, L> {
     /// Puts the ends in place, on the shard's own thread. Completes when all shards have done so.
     pub async fn connect<E: Env>(self, env: E) -> Mesh<Req, Rep> {
         let (shard, calls) = (self.shard, self.calls_per_pair);
+        if self.peers.len() > 1 {
+            env.expect_peers();
+        }
         let state = Rc::new(State {
             shard,
             closing: Event::new(),

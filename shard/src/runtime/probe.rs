@@ -6,6 +6,8 @@ use std::io;
 use io_uring::{IoUring, Probe, opcode};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::ring::Ring;
+
 /// Below this limit of locked memory glommio does not start.
 const MEMLOCK_LEAST_BYTES: u64 = 512 * 1024;
 /// Rings of one executor; each pins the I/O memory once.
@@ -59,8 +61,8 @@ pub enum ProbeError {
     Denied,
     /// `ENOSYS`.
     #[error(
-        "there is no io_uring here (ENOSYS): the kernel is older than 5.8 or built without it, or the \
-         sandbox (gVisor, an old seccomp profile) hides it; run on Linux 5.15 or later, outside of such a sandbox"
+        "there is no io_uring here (ENOSYS): the kernel is old or built without it, or the sandbox (gVisor, \
+         an old seccomp profile) hides it; run on Linux 6.1 or later, outside of such a sandbox"
     )]
     Missing,
     /// `ENOMEM`.
@@ -85,13 +87,18 @@ pub enum ProbeError {
     },
     /// The kernel lacks operations.
     #[error(
-        "this kernel's io_uring lacks {}; run on Linux 5.15 or later",
+        "this kernel's io_uring lacks {}; run on Linux 6.1 or later",
         .operations.join(", ")
     )]
     Operations {
         /// Their names.
         operations: Vec<&'static str>,
     },
+    /// The kernel cannot leave completions for the shard to take in.
+    #[error(
+        "this kernel's io_uring has no IORING_SETUP_DEFER_TASKRUN ({0}); run on Linux 6.1 or later"
+    )]
+    Deferral(io::Error),
     /// Anything else.
     #[error("io_uring cannot be used: {0}")]
     Other(io::Error),
@@ -128,6 +135,12 @@ pub fn probe(shards: u16, io_memory: usize) -> Result<Capabilities, ProbeError> 
         return Err(ProbeError::Operations {
             operations: missing,
         });
+    }
+    match Ring::new() {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            return Err(ProbeError::Deferral(error));
+        }
+        made => drop(made.map_err(|error| explain(error, limit))?),
     }
     Ok(Capabilities {
         warning: memory_lock_warning(limit, may_lock_memory(), shards, io_memory),
@@ -217,7 +230,7 @@ mod tests {
         assert!(sentence(libc::EPERM, "2").contains("kernel.io_uring_disabled is 2"));
         assert!(sentence(libc::EPERM, "0").contains("seccomp"));
         assert!(sentence(libc::EPERM, "").contains("seccomp"));
-        assert!(sentence(libc::ENOSYS, "0").contains("5.15"));
+        assert!(sentence(libc::ENOSYS, "0").contains("6.1"));
         let memory = sentence(libc::ENOMEM, "0");
         assert!(
             memory.contains("64 KiB") && memory.contains("ulimit -l"),

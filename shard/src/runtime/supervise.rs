@@ -68,17 +68,30 @@ impl ArcWake for CountingWaker {
 }
 
 /// Runs `future` under supervision: its result, or nothing if it panicked and only itself ends.
-pub(crate) async fn supervise<T>(
+pub(crate) fn supervise<T>(
     pulse: Arc<Pulse>,
     name: &'static str,
     on_panic: OnPanic,
     future: impl Future<Output = T>,
-) -> Option<T> {
+) -> impl Future<Output = Option<T>> {
     let task = Arc::new(TaskState {
         pulse: Arc::clone(&pulse),
         state: AtomicU8::new(WAITING),
     });
-    let _ending = Ending(Arc::clone(&task));
+    // Whoever makes a task is about to start it.
+    task.woken();
+    let ending = Ending(task);
+    guarded(pulse, ending, name, on_panic, future)
+}
+
+async fn guarded<T>(
+    pulse: Arc<Pulse>,
+    ending: Ending,
+    name: &'static str,
+    on_panic: OnPanic,
+    future: impl Future<Output = T>,
+) -> Option<T> {
+    let task = Arc::clone(&ending.0);
     let mut handed_out = Weak::<CountingWaker>::new();
     let mut future = pin!(AssertUnwindSafe(future).catch_unwind());
     let result = poll_fn(|context| {

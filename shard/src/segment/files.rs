@@ -31,9 +31,10 @@ const READS_AHEAD_BESIDE_APPENDS: usize = 1;
 const FETCH_BYTES_BESIDE_APPENDS: usize = 128 << 10;
 /// How long after an append readers still hold back.
 const APPENDS_LINGER: Duration = Duration::from_millis(20);
-/// Bytes written to segments and not synced, over all partitions: many small ones are written at
-/// once, but the disk is not flooded by many large ones.
-const UNSYNCED_BYTES: u64 = 16 << 20;
+/// Bytes on their way into segments at once, over all partitions. A disk makes everything durable
+/// that it was given when it is asked to make anything durable, so a journal's write waits for as
+/// much of the segments' as was let go ahead of it.
+const WRITING_BYTES: u64 = 512 << 10;
 
 /// How long a read lets durable writes go first at most: beside a producer that never pauses,
 /// consumers still come forward.
@@ -119,8 +120,8 @@ pub struct FileCache<E: Env> {
     durable_writes: RefCell<Option<Rc<dyn DurableWrites>>>,
     /// One read at a time beside appends.
     turns: Semaphore,
-    /// Bytes written to segments and not synced yet.
-    pub(super) unsynced: Budget,
+    /// Bytes on their way into segments.
+    pub(super) writing: Budget,
     /// What was done, for metrics.
     pub counters: SegmentCounters,
 }
@@ -138,7 +139,7 @@ impl<E: Env> FileCache<E> {
             appended: Cell::new(None),
             durable_writes: RefCell::default(),
             turns: Semaphore::new(1),
-            unsynced: Budget::new(UNSYNCED_BYTES),
+            writing: Budget::new(WRITING_BYTES),
             counters: SegmentCounters::default(),
         })
     }
@@ -227,7 +228,7 @@ impl<E: Env> FileCache<E> {
         let options = OpenOptions {
             write,
             create,
-            data_sync: false,
+            data_sync: purpose == Purpose::Write,
         };
         let file = match self.env.open(path, options).await {
             Err(error) if is_too_many(&error) => {

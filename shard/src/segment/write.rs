@@ -20,7 +20,7 @@ use super::{Active, SegmentEnd, SegmentEntry, SegmentError, SegmentSettings, Seg
 use crate::env::{BLOCK_BYTES, Env, File, round_up_to_block};
 
 /// Bytes of one write.
-const PIECE_BYTES: u64 = 512 << 10;
+const PIECE_BYTES: u64 = 256 << 10;
 /// Writes of one call under way at once.
 const WRITES_IN_FLIGHT: usize = 8;
 /// The largest step in which space is reserved. Larger ones have fragmented and stalled elsewhere.
@@ -181,10 +181,7 @@ impl<E: Env> Segments<E> {
         // One block more, so that the segment can be completed on a disk that has filled up.
         self.reserve(&file, &path, to + BLOCK, settings.segment_bytes)
             .await?;
-        let room = self.files.unsynced.acquire(to - from).await;
         self.write_pieces(&file, &path, &layout, from, to).await?;
-        self.sync(&file, &path).await?;
-        drop(room);
         self.advance(entries, &layout, to, settings);
         match self.store_active_index(base, false).await {
             // The index stays in memory for now, and space for it is asked for again.
@@ -210,11 +207,7 @@ impl<E: Env> Segments<E> {
                 let Some(start) = starts.pop_front() else {
                     break;
                 };
-                let mut buffer = self
-                    .env
-                    .allocate_unset(PIECE_BYTES.min(to - start) as usize);
-                layout.copy_to(start, &mut buffer);
-                under_way.push(file.write_at(buffer, start));
+                under_way.push(self.write_piece(file, layout, start, to));
                 self.env.yield_now().await;
             }
             // All that was begun is awaited, whatever happens: an I/O in flight is never dropped.
@@ -231,7 +224,22 @@ impl<E: Env> Segments<E> {
         Ok(())
     }
 
-    /// Takes note of what a synced write has made safe.
+    /// Writes one piece, when it is its turn among the shard's.
+    async fn write_piece(
+        &self,
+        file: &E::File,
+        layout: &Layout<'_>,
+        start: u64,
+        to: u64,
+    ) -> io::Result<()> {
+        let len = PIECE_BYTES.min(to - start);
+        let _turn = self.files.writing.acquire(len).await;
+        let mut buffer = self.env.allocate_unset(len as usize);
+        layout.copy_to(start, &mut buffer);
+        file.write_at(buffer, start).await
+    }
+
+    /// Takes note of what a durable write has made safe.
     fn advance(
         &self,
         entries: &[SegmentEntry],

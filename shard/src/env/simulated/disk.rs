@@ -278,7 +278,12 @@ impl Disk {
                 bytes,
                 data_sync,
             } => {
-                if fails(self.faults.write_error) {
+                let sync_error = if data_sync {
+                    self.faults.sync_error
+                } else {
+                    0.0
+                };
+                if fails(self.faults.write_error.max(sync_error)) {
                     self.write_partly(inode, position, &bytes, entity, counter);
                     return Err(io::Error::from_raw_os_error(libc::EIO));
                 }

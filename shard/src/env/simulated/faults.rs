@@ -16,7 +16,7 @@ pub struct DiskFaults {
     pub write_error: f64,
     /// Probability that a read fails with `EIO`.
     pub read_error: f64,
-    /// Probability that a sync fails with `EIO`, having made nothing durable.
+    /// Probability that a sync, or a `data_sync` write, fails with `EIO`, having made nothing durable.
     pub sync_error: f64,
     /// Time a write takes, before its bytes are counted. Concurrent operations draw their own, so
     /// they complete in any order.
