@@ -165,6 +165,21 @@ pub fn run_once(
     settings: &RunSettings,
     progress: &mut dyn Progress,
 ) -> Result<Outcome, RunError> {
+    let topics = make_topics(session, workload, settings)?;
+    let outcome = run_on(session, workload, &topics, settings, progress);
+    remove_topics(session, &topics, settings);
+    outcome
+}
+
+/// What a workload runs on.
+pub struct Topics(Vec<String>);
+
+/// Makes a workload's topics, for one run or for many that go on where the one before ended.
+pub fn make_topics(
+    session: &Session,
+    workload: &Workload,
+    settings: &RunSettings,
+) -> Result<Topics, RunError> {
     let topics = topic_names(workload);
     let mut admin = session.admin(settings)?;
     for name in &topics {
@@ -175,15 +190,17 @@ pub fn run_once(
             configs,
         })?;
     }
-    drop(admin);
-    let outcome = run_on(session, workload, &topics, settings, progress);
+    Ok(Topics(topics))
+}
+
+/// Removes them again, if that can be.
+pub fn remove_topics(session: &Session, topics: &Topics, settings: &RunSettings) {
     // The broker may be what failed; the first error is the one that tells.
     if let Ok(mut admin) = session.admin(settings) {
-        for name in &topics {
+        for name in &topics.0 {
             let _ = admin.delete_topic(name);
         }
     }
-    outcome
 }
 
 fn topic_names(workload: &Workload) -> Vec<String> {
@@ -195,13 +212,15 @@ fn topic_names(workload: &Workload) -> Vec<String> {
         .collect()
 }
 
-fn run_on(
+/// Runs a workload once on topics that are there.
+pub fn run_on(
     session: &mut Session,
     workload: &Workload,
-    topics: &[String],
+    topics: &Topics,
     settings: &RunSettings,
     progress: &mut dyn Progress,
 ) -> Result<Outcome, RunError> {
+    let topics = &topics.0;
     let places = places(&mut *session.admin(settings)?, topics)?;
     if let Some(backlog) = &workload.backlog {
         let fill = filling(session, workload, backlog.bytes, topics, &places, settings);

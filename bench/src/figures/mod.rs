@@ -14,7 +14,10 @@ use crate::report::medians;
 use crate::report::model::{
     Bound, Limits, Repetition, Report, SeriesResult, Target as Aim, WorkloadResult,
 };
-use crate::run::{RunError, RunSettings, Session, Target, bottleneck, run_once};
+use crate::run::{
+    Outcome, RunError, RunSettings, Session, Target, bottleneck, make_topics, remove_topics,
+    run_on, run_once,
+};
 use crate::workload::Workload;
 
 pub use rows::ROWS;
@@ -119,6 +122,34 @@ impl Figures<'_> {
         Ok(results)
     }
 
+    /// The same on topics that stay, so that what one run leaves to be done, such as writing to
+    /// segments what is in memory, is part of the next.
+    fn run_in_turns_on_the_same(
+        &mut self,
+        session: &mut Session,
+        workloads: [&Workload; 2],
+    ) -> Result<[WorkloadResult; 2], RunError> {
+        let mut results = workloads.map(begin);
+        let mut topics = Vec::new();
+        for workload in workloads {
+            topics.push(make_topics(session, workload, self.settings)?);
+        }
+        for number in 1..=self.repetitions {
+            for ((workload, result), topics) in workloads.iter().zip(&mut results).zip(&topics) {
+                self.begin_repetition(workload, number);
+                let outcome = run_on(session, workload, topics, self.settings, self.progress)?;
+                self.note(workload, outcome, result);
+            }
+            if self.progress.stopped() {
+                break;
+            }
+        }
+        for topics in &topics {
+            remove_topics(session, topics, self.settings);
+        }
+        Ok(results)
+    }
+
     fn repeat(
         &mut self,
         session: &mut Session,
@@ -126,9 +157,18 @@ impl Figures<'_> {
         number: usize,
         result: &mut WorkloadResult,
     ) -> Result<(), RunError> {
+        self.begin_repetition(workload, number);
+        let outcome = run_once(session, workload, self.settings, self.progress)?;
+        self.note(workload, outcome, result);
+        Ok(())
+    }
+
+    fn begin_repetition(&mut self, workload: &Workload, number: usize) {
         let what = format!("{} {number}/{}", workload.name, self.repetitions);
         self.progress.begin(&what);
-        let outcome = run_once(session, workload, self.settings, self.progress)?;
+    }
+
+    fn note(&mut self, workload: &Workload, outcome: Outcome, result: &mut WorkloadResult) {
         if let Some(why) = bottleneck(&outcome.repetition) {
             self.notes.push(format!("{}: {why}", workload.name));
         }
@@ -140,7 +180,6 @@ impl Figures<'_> {
             self.notes.push(note);
         }
         result.repetitions.push(outcome.repetition);
-        Ok(())
     }
 
     fn finish(&mut self, mut result: WorkloadResult, bounds: Vec<Option<Bound>>) {

@@ -64,10 +64,14 @@ pub const ROWS: &[Row] = &[
 
 /// How long each repetition is measured here: the whole table takes minutes.
 const DURATION: Duration = Duration::from_secs(3);
+/// The same where what is produced must not fit in the memory for what is not yet in segments.
+const LONG_DURATION: Duration = Duration::from_secs(5);
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// Most partitions that are measured.
+/// Most partitions that are measured, and as many as a broker has.
 const MANY: u32 = 10_000;
+/// The few that many are compared with.
+const FEW: u32 = 16;
 
 fn workload(name: &str) -> Workload {
     let mut workload = named(name).expect("the rows' workloads are ready-made ones");
@@ -148,22 +152,26 @@ fn small_records(figures: &mut Figures<'_>) -> Result<(), RunError> {
 }
 
 fn partitions(figures: &mut Figures<'_>) -> Result<(), RunError> {
-    let base = workload("small-records");
+    let base = Workload {
+        duration: LONG_DURATION,
+        ..workload("small-records")
+    };
     let mut session = figures.session(&[])?;
     let with = |partitions: u32| Workload {
         name: format!("small-records-{partitions}-partitions"),
         partitions,
         ..base.clone()
     };
-    let sixteen = with(16);
+    let sixteen = with(FEW);
     for (partitions, aim) in [
         (1, None),
         (100, None),
         (1_000, Some(Aim::AtLeast(0.85))),
-        (MANY, Some(Aim::AtLeast(0.7))),
+        // With those of the other topic, which stay beside them.
+        (MANY - FEW, Some(Aim::AtLeast(0.7))),
     ] {
         let other = with(partitions);
-        let [few, many] = figures.run_in_turns(&mut session, [&sixteen, &other])?;
+        let [few, many] = figures.run_in_turns_on_the_same(&mut session, [&sixteen, &other])?;
         let rate = |result: &WorkloadResult| summary(result, "produce", RECORD_RATE);
         let limit = rate(&few).map_or(0.0, |rate| rate.median);
         let limit_name = "the same with 16 partitions";

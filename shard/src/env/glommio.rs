@@ -35,8 +35,6 @@ const REPLICATION_SHARES: usize = 800;
 const BACKGROUND_SHARES: usize = 200;
 /// What clients and other nodes wait for should wait no longer than this for its turn.
 const TURN: Duration = Duration::from_millis(1);
-/// What the kernel has to do on this core waits no longer than this while the shard is busy.
-const GIVE_WAY_AFTER: Duration = Duration::from_micros(50);
 /// Files that Millrace makes can be read by its group.
 const FILE_MODE: libc::mode_t = 0o640;
 /// How long to wait, when the process has no descriptor left, before trying again.
@@ -53,7 +51,6 @@ struct Inner {
     ring: Ring,
     start: std::time::Instant,
     random: Cell<u64>,
-    gave_way: Cell<std::time::Instant>,
     requests: TaskQueueHandle,
     replication: TaskQueueHandle,
     background: TaskQueueHandle,
@@ -76,7 +73,6 @@ impl GlommioEnv {
             ring: Ring::new()?,
             start: std::time::Instant::now(),
             random: Cell::new(RandomState::new().build_hasher().finish()),
-            gave_way: Cell::new(std::time::Instant::now()),
             requests: queue(REQUEST_SHARES, Latency::Matters(TURN), "requests"),
             replication: queue(REPLICATION_SHARES, Latency::Matters(TURN), "replication"),
             background: queue(BACKGROUND_SHARES, Latency::NotImportant, "background"),
@@ -109,19 +105,6 @@ impl GlommioEnv {
     #[must_use]
     pub fn pulse(&self) -> &Arc<Pulse> {
         &self.inner.pulse
-    }
-}
-
-impl Inner {
-    /// Lets threads of the kernel have the core, if any waits for it. Where a disk has a cache and
-    /// no FUA, a durable write is finished by a kernel thread on the core that took the interrupt;
-    /// a shard that is never idle would keep it waiting for a tick of the scheduler, 4 ms.
-    fn give_way(&self) {
-        let now = std::time::Instant::now();
-        if now.duration_since(self.gave_way.get()) >= GIVE_WAY_AFTER {
-            rustix::thread::sched_yield();
-            self.gave_way.set(now);
-        }
     }
 }
 
@@ -163,7 +146,6 @@ impl Env for GlommioEnv {
 
     async fn yield_now(&self) {
         self.inner.ring.turn();
-        self.inner.give_way();
         glommio::yield_if_needed().await;
     }
 

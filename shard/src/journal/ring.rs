@@ -16,9 +16,11 @@ use super::{JournalConfig, JournalError, Sequence};
 use crate::env::{Env, File, OpenOptions};
 use crate::local::Event;
 
-/// Zeros written at once, each piece durably: a disk that is asked to make a journal's write durable
-/// makes everything durable that it was given before, and a whole file of zeros takes it a while.
-const FILL_BYTES: u64 = 256 << 10;
+/// Zeros written at once, each piece durably.
+const FILL_BYTES: u64 = 2 << 20;
+/// The same beside groups: a disk that is asked to make a group durable makes everything durable
+/// that it was given before, and a whole file of zeros takes it a while.
+const FILL_BYTES_BESIDE_WRITES: u64 = 256 << 10;
 
 /// How long after a failure (say, a full disk) a new file is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -47,8 +49,10 @@ pub(super) struct Ring<E: Env> {
     /// A file became ready, or there is work for the background task.
     pub changed: Event,
     closed: Cell<bool>,
-    /// The file being written is more than half full.
+    /// The file being written is nearly full.
     hurry: Cell<bool>,
+    /// A group was issued since this was last looked at.
+    busy: Cell<bool>,
     ended: Cell<bool>,
     /// Notified when either of these becomes true.
     closing: Event,
@@ -99,6 +103,7 @@ impl<E: Env> Ring<E> {
             changed: Event::new(),
             closed: Cell::new(false),
             hurry: Cell::new(false),
+            busy: Cell::new(false),
             ended: Cell::new(false),
             closing: Event::new(),
         }
@@ -384,9 +389,10 @@ impl<E: Env> Ring<E> {
         Ok(())
     }
 
-    /// Tells how far the file being written is full.
-    pub fn at(&self, position: u64, len: u64) {
-        self.hurry.set(position > len / 2);
+    /// Tells of a group that was issued, and how far the file being written is full.
+    pub fn issued(&self, position: u64, len: u64) {
+        self.busy.set(true);
+        self.hurry.set(position > len / 8 * 7);
     }
 
     /// Writes zeros, as long as the journal can wait for the file: what is then left is reserved, and
@@ -411,7 +417,11 @@ impl<E: Env> Ring<E> {
                 position = file_bytes;
                 break;
             }
-            let len = FILL_BYTES.min(file_bytes - position);
+            let piece = match self.busy.take() {
+                true => FILL_BYTES_BESIDE_WRITES,
+                false => FILL_BYTES,
+            };
+            let len = piece.min(file_bytes - position);
             let written = file
                 .write_at(self.env.allocate(len as usize), position)
                 .await;

@@ -161,7 +161,7 @@ impl<E: Env, T: 'static> Writer<E, T> {
             pieces.push((buffer, file.position));
             file.position += len;
         }
-        self.ring.at(file.position, file.len);
+        self.ring.issued(file.position, file.len);
         if file.position > file.len {
             // Longer than a whole file: this one grows, and is not used again as it is.
             file.len = file.position;

@@ -43,6 +43,9 @@ const COMPLETIONS: u32 = 4096;
 const GET_EVENTS: u32 = 1;
 /// What a cancellation is called; nobody waits for its own completion.
 const CANCELLATION: u64 = u64::MAX;
+/// How long a ring that is dropped waits for its writes: so often, so long.
+const WRITE_PATIENCE_ROUNDS: u32 = 30;
+const WRITE_PATIENCE_ROUND: Duration = Duration::from_secs(1);
 /// How often a submission is tried again that the kernel has no room for at the moment.
 const SUBMIT_ATTEMPTS: usize = 1_000;
 
@@ -111,8 +114,12 @@ impl Ring {
         // The kernel first notes what has completed and then looks whether to tell; we do it the
         // other way around, and so one of the two sees the other.
         fence(Ordering::SeqCst);
-        let waits = ring.submission().taskrun() || !ring.completion().is_empty();
-        !waits
+        fetch(&mut ring);
+        let nothing = ring.completion().is_empty();
+        if !nothing {
+            ring.completion().disable_eventfd();
+        }
+        nothing
     }
 
     /// Nobody waits for [`Ring::wake`] any more.
@@ -131,15 +138,6 @@ impl Ring {
         }
         self.inner.taken.set(taken);
         any
-    }
-
-    /// Sleeps until something has completed, but not for longer than `at_most`.
-    fn sleep(&self, at_most: Duration) {
-        let at_most = Timespec::from(at_most);
-        let arguments = SubmitArgs::new().timespec(&at_most);
-        let ring = self.inner.ring.borrow();
-        // Whatever the reason for waking, the caller looks what there is.
-        let _ = ring.submitter().submit_with_args(1, &arguments);
     }
 
     /// Other shards may send messages, which come by another way.
@@ -206,31 +204,19 @@ impl Inner {
         }
     }
 
+    /// Sleeps until something has completed, but not for longer than `at_most`.
+    fn sleep(&self, at_most: Duration) {
+        let at_most = Timespec::from(at_most);
+        let arguments = SubmitArgs::new().timespec(&at_most);
+        let ring = self.ring.borrow();
+        // Whatever the reason for waking, the caller looks what there is.
+        let _ = ring.submitter().submit_with_args(1, &arguments);
+    }
+
     /// Moves completions out of the ring.
     fn take_in(&self, taken: &mut Vec<Completion>) {
         let mut ring = self.ring.borrow_mut();
-        let (work_waits, overflown) = {
-            let submission = ring.submission();
-            (submission.taskrun(), submission.cq_overflow())
-        };
-        if work_waits || overflown {
-            // What is taken in here need not be told.
-            let was_armed = !ring.completion().eventfd_disabled();
-            ring.completion().disable_eventfd();
-            // SAFETY: no argument is passed.
-            let entered = unsafe {
-                ring.submitter()
-                    .enter::<libc::sigset_t>(0, 0, GET_EVENTS, None)
-            };
-            if was_armed {
-                ring.completion().enable_eventfd();
-            }
-            if let Err(error) = entered.map(drop)
-                && !is_passing(&error)
-            {
-                tracing::error!(%error, "io_uring_enter failed");
-            }
-        }
+        fetch(&mut ring);
         taken.extend(ring.completion().map(|entry| Completion {
             place: entry.user_data(),
             result: entry.result(),
@@ -255,16 +241,43 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        while self.operations.get_mut().has_writes() {
-            let waited = self.ring.get_mut().submit_and_wait(1);
-            if waited.is_err_and(|error| !is_passing(&error)) {
-                // Better a leak than memory that the kernel reads while somebody else writes to it.
-                self.operations.get_mut().leak_writes();
+        for _ in 0..WRITE_PATIENCE_ROUNDS {
+            if !self.operations.get_mut().has_writes() {
                 return;
             }
+            self.sleep(WRITE_PATIENCE_ROUND);
             let mut taken = Vec::new();
             self.take_in(&mut taken);
             taken.into_iter().for_each(|done| self.completed(done));
+        }
+        // Better a leak than memory that the kernel reads while somebody else writes to it.
+        self.operations.get_mut().leak_writes();
+    }
+}
+
+/// Lets the kernel put what has completed into the completion queue. The flag that says that there is
+/// more may be a leftover: the kernel sets it after it has added what it stands for, and that may have
+/// been fetched in between.
+fn fetch(ring: &mut IoUring) {
+    loop {
+        let submission = ring.submission();
+        if !submission.taskrun() && !submission.cq_overflow() {
+            return;
+        }
+        drop(submission);
+        let before = ring.completion().len();
+        // SAFETY: no argument is passed.
+        let entered = unsafe {
+            ring.submitter()
+                .enter::<libc::sigset_t>(0, 0, GET_EVENTS, None)
+        };
+        match entered {
+            Err(error) if !is_passing(&error) => {
+                tracing::error!(%error, "io_uring_enter failed");
+                return;
+            }
+            _ if ring.completion().len() == before => return,
+            _ => {}
         }
     }
 }

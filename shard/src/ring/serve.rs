@@ -63,7 +63,7 @@ async fn stay(ring: &Ring, pulse: &Pulse) {
         if left.is_zero() {
             return;
         }
-        ring.sleep(left);
+        ring.inner.sleep(left);
     }
 }
 

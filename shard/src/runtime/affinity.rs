@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::num::NonZeroU16;
+use std::time::Duration;
 
 use io_uring::IoUring;
 use rustix::thread::{CpuSet, sched_getaffinity};
@@ -96,6 +97,45 @@ pub(super) fn free_io_workers(own: Cpu, allowed: &[Cpu]) -> io::Result<()> {
     // The workers belong to the thread, not to a ring: any ring of the thread reaches them.
     let ring = IoUring::new(2)?;
     ring.submitter().register_iowq_aff(&cpu_set(&others))
+}
+
+/// The longest time slice that the scheduler takes from an ordinary thread.
+const LONG_SLICE: Duration = Duration::from_millis(100);
+
+/// Asks for a long time slice for the calling thread. Since Linux 6.12 a thread that wakes up with a
+/// shorter one runs at once, instead of when the slice at hand is over: where a disk has a volatile
+/// cache, a durable write is finished by a kernel thread on the core that took the interrupt, and so
+/// need not wait some milliseconds for a busy shard. Older kernels take no notice.
+#[expect(unsafe_code, reason = "no library has these system calls")]
+pub(super) fn ask_for_long_slice() -> io::Result<()> {
+    let mut attributes = SchedulingAttributes::default();
+    let size = u32::try_from(size_of::<SchedulingAttributes>()).expect("48 bytes");
+    // SAFETY: the kernel fills in as many bytes as it is told that there are.
+    let got = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) };
+    if got != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    attributes.slice_ns = u64::try_from(LONG_SLICE.as_nanos()).expect("less than a second");
+    // SAFETY: the structure is as long as it says, and the kernel only reads it.
+    match unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// `struct sched_attr`, in its first version.
+#[repr(C)]
+#[derive(Default)]
+struct SchedulingAttributes {
+    size: u32,
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    /// `sched_runtime`.
+    slice_ns: u64,
+    deadline_ns: u64,
+    period_ns: u64,
 }
 
 #[expect(unsafe_code, reason = "the kernel's set of CPUs is a C structure")]

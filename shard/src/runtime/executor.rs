@@ -13,7 +13,7 @@ use crossbeam_channel::bounded;
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use millrace_wire::ids::ShardId;
 
-use super::affinity::{Cpu, free_io_workers};
+use super::affinity::{Cpu, ask_for_long_slice, free_io_workers};
 use super::nudge::wait_for_first_poll;
 use super::pulse::Pulse;
 use super::supervise::supervise;
@@ -168,6 +168,9 @@ async fn run<T: Send + 'static, F: Future<Output = T> + 'static>(
             shard = place.shard.0, %error,
             "the kernel's I/O workers stay on the shard's CPU (io_uring register_iowq_aff); syncs may be slow"
         );
+    }
+    if let Err(error) = ask_for_long_slice() {
+        tracing::debug!(shard = place.shard.0, %error, "no long time slice (sched_setattr)");
     }
     offer_kick(&pulse);
     let ShardPlace {
