@@ -124,11 +124,11 @@ impl Figures<'_> {
 
     /// The same on topics that stay, so that what one run leaves to be done, such as writing to
     /// segments what is in memory, is part of the next.
-    fn run_in_turns_on_the_same(
+    fn run_in_turns_on_the_same<const N: usize>(
         &mut self,
         session: &mut Session,
-        workloads: [&Workload; 2],
-    ) -> Result<[WorkloadResult; 2], RunError> {
+        workloads: [&Workload; N],
+    ) -> Result<[WorkloadResult; N], RunError> {
         let mut results = workloads.map(begin);
         let mut topics = Vec::new();
         for workload in workloads {

@@ -195,7 +195,7 @@ fn large_requests(figures: &mut Figures<'_>) -> Result<(), RunError> {
     let workload = workload("large-requests");
     let mut session = figures.session(&[])?;
     let before = session.admin(figures.settings)?.counters()?;
-    let result = figures.run(&mut session, &workload)?;
+    let [result] = figures.run_in_turns_on_the_same(&mut session, [&workload])?;
     let after = session.admin(figures.settings)?.counters()?;
     let grown = |name: &str| {
         let value = |all: &[(String, u64)]| all.iter().find(|(n, _)| n == name).map_or(0, |c| c.1);

@@ -1,7 +1,7 @@
 //! The environment in production: glommio on io_uring.
 //!
-//! Files are opened with `O_DIRECT`. Reads, writes, syncs and reservations go through the ring;
-//! everything that changes or lists names goes to the blocking pool, since the kernel would do it
+//! Files are opened with `O_DIRECT`. Reads, writes, syncs and reservations go through the executor's
+//! rings, durable writes through the shard's own ([`ring`](crate::ring)), at once; everything that changes or lists names goes to the blocking pool, since the kernel would do it
 //! on the shard's own core. A write that fails is reported, never repeated.
 
 use std::cell::Cell;
@@ -81,10 +81,9 @@ impl GlommioEnv {
             inner: Rc::new(inner),
         };
         let turns = ring::serve(env.ring().clone(), Arc::clone(env.pulse()))?;
-        match glommio::spawn_local_into(turns, env.inner.requests) {
-            Ok(task) => drop(task.detach()),
-            Err(error) => unreachable!("the queue was made just now: {error}"),
-        }
+        // Supervised like any other: if the executor fell asleep over this task alone, only the
+        // watchdog could wake it.
+        drop(env.spawn(Queue::Requests, "ring", OnPanic::StopProcess, turns));
         let probe = directory.join(format!("@probe-{}-{shard}", std::process::id()));
         let written = probe.clone();
         blocking(move || std::fs::write(&written, [0; BLOCK_BYTES])).await?;

@@ -19,8 +19,8 @@ use crate::local::Event;
 use crate::metrics::{Counter, Stage};
 use crate::segment::{SegmentEnd, SegmentError, SegmentSettings};
 
-/// Partitions of one shard that are written at the same time. Most of that is waiting for syncs,
-/// which a file system finishes together for all who ask at the same time.
+/// Partitions of one shard that are written at the same time. Most of that is waiting for durable
+/// writes, which a file system finishes together for all who ask at the same time.
 pub(crate) const FLUSH_WRITERS: usize = 16;
 
 /// Bytes given to the segments in one call, so that no partition holds a writer for long.

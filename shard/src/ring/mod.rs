@@ -41,6 +41,9 @@ const SUBMISSIONS: u32 = 64;
 const COMPLETIONS: u32 = 4096;
 /// `IORING_ENTER_GETEVENTS`.
 const GET_EVENTS: u32 = 1;
+/// So often nothing came of fetching, although there seemed to be something, and so there is nothing:
+/// the kernel works a few things off at a time, and not all of them complete an operation.
+const FETCHES_IDLE: u32 = 3;
 /// What a cancellation is called; nobody waits for its own completion.
 const CANCELLATION: u64 = u64::MAX;
 /// How long a ring that is dropped waits for its writes: so often, so long.
@@ -259,7 +262,8 @@ impl Drop for Inner {
 /// more may be a leftover: the kernel sets it after it has added what it stands for, and that may have
 /// been fetched in between.
 fn fetch(ring: &mut IoUring) {
-    loop {
+    let mut idle = 0;
+    while idle < FETCHES_IDLE {
         let submission = ring.submission();
         if !submission.taskrun() && !submission.cq_overflow() {
             return;
@@ -276,8 +280,8 @@ fn fetch(ring: &mut IoUring) {
                 tracing::error!(%error, "io_uring_enter failed");
                 return;
             }
-            _ if ring.completion().len() == before => return,
-            _ => {}
+            _ if ring.completion().len() == before => idle += 1,
+            _ => idle = 0,
         }
     }
 }

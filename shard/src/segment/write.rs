@@ -1,5 +1,5 @@
-//! Writing: choosing the segment, reserving space, whole blocks a few pieces at a time, the sync, and
-//! completing a segment.
+//! Writing: choosing the segment, reserving space, whole blocks a few pieces at a time, each durably,
+//! and completing a segment.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -30,7 +30,7 @@ const RESERVE_MIN_BYTES: u64 = 64 << 10;
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
 impl<E: Env> Segments<E> {
-    /// Writes `entries` and syncs them; the end returned is safe. Only whole blocks are written, so
+    /// Writes `entries` durably; the end returned is safe. Only whole blocks are written, so
     /// the last entries may not be complete in the file yet: those from `next_offset` on stay with
     /// the caller, to be given again first thing in a later call, unchanged. With `pad` the last
     /// block is filled up, and everything given is safe. Entries below `next_offset` are passed over.
@@ -162,7 +162,7 @@ impl<E: Env> Segments<E> {
         Ok(block.ends_with(&expected))
     }
 
-    /// Lays out entries in the active segment, writes the whole blocks of them and syncs.
+    /// Lays out entries in the active segment and writes the whole blocks of them.
     async fn write_run(
         &self,
         entries: &[SegmentEntry],

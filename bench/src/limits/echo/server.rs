@@ -1,5 +1,5 @@
-//! The echo's server: a task per connection that reads as much as has arrived and answers every
-//! whole message in it with one system call, the way the broker reads and sends.
+//! The echo's server: a task per connection that reads as much as has arrived, with the executor's own
+//! sockets, and answers every whole message in it with one system call, the way the broker sends.
 
 #![allow(unsafe_code)] // Descriptors change owners between std and glommio as raw numbers.
 
