@@ -203,6 +203,24 @@ fn most_of(by_cpu: &[u64]) -> Option<usize> {
         .position(|count| all > 0 && *count >= all / 10 * 9)
 }
 
+/// How long a hypervisor has held back a CPU that had work, since the system started (proc_stat(5):
+/// `steal`). None where the system does not tell; to a hundredth of a second.
+#[must_use]
+pub fn stolen_seconds(cpu: usize) -> Option<f64> {
+    stolen_ticks(&std::fs::read_to_string("/proc/stat").ok()?, cpu)
+        .map(|ticks| ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+fn stolen_ticks(stat: &str, cpu: usize) -> Option<u64> {
+    let name = format!("cpu{cpu}");
+    let mut of_cpu = stat.lines().find_map(|line| {
+        let mut fields = line.split_whitespace();
+        (fields.next() == Some(&name)).then_some(fields)
+    })?;
+    // user, nice, system, idle, iowait, irq, softirq, steal
+    of_cpu.nth(7)?.parse().ok()
+}
+
 /// The lowest CPU of the core that `cpu` is a thread of; itself where the system does not tell.
 fn first_sibling(cpu: usize) -> usize {
     let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
@@ -281,6 +299,15 @@ mod tests {
         assert_eq!(most_of(&[50, 50]), None, "a queue for each CPU");
         assert_eq!(most_of(&[0, 0]), None);
         assert_eq!(most_of(&[]), None);
+    }
+
+    #[test]
+    fn what_was_stolen_is_read_from_the_cpus_line() {
+        let stat = "cpu  9 9 9 9 9 9 9 99 9 9\ncpu1 1 2 3 4 5 6 7 80 9 10\ncpu10 1 2 3 4 5 6 7\n";
+        assert_eq!(stolen_ticks(stat, 1), Some(80));
+        assert_eq!(stolen_ticks(stat, 10), None, "an old kernel's line");
+        assert_eq!(stolen_ticks(stat, 2), None);
+        assert!(stolen_seconds(allowed_cpus().unwrap()[0]).is_some());
     }
 
     #[test]

@@ -28,6 +28,12 @@ pub fn describe(data_directory: Option<&Path>) -> Environment {
     }
 }
 
+/// Whether there is a hypervisor below this system.
+#[must_use]
+pub fn is_virtual_machine() -> bool {
+    has_hypervisor(&read("/proc/cpuinfo"))
+}
+
 fn read(path: &str) -> String {
     read_to_string(path).unwrap_or_default()
 }

@@ -8,10 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::broker::{Broker, BrokerError, BrokerSettings};
-use crate::cpu::{CpuError, pin_current_thread};
+use crate::cpu::{CpuError, pin_current_thread, stolen_seconds};
 use crate::load::{
     self, AtEnd, BatchShape, Control, FetchPlan, Load, LoadError, LoadResult, Pace, Phase,
-    ProducePlan, Timed,
+    ProducePlan, Timed, Waiting,
 };
 use crate::progress::Progress;
 use crate::protocol::{Admin, Place, ProtocolError, ProtocolName, Stage, TopicSpec};
@@ -34,8 +34,8 @@ pub struct RunSettings {
     pub protocol: ProtocolName,
     /// The CPU of the generator's thread; none: wherever the scheduler puts it.
     pub generator_cpu: Option<usize>,
-    /// Whether the generator asks again and again instead of sleeping.
-    pub spin: bool,
+    /// What the generator does while there is nothing to do.
+    pub waiting: Waiting,
     /// Whether the broker's stages are read before and after.
     pub stages: bool,
 }
@@ -119,6 +119,14 @@ impl Session {
 
     fn cpu_seconds(&self) -> Option<f64> {
         self.broker.as_ref().and_then(Broker::cpu_seconds)
+    }
+
+    /// The CPU of a broker that is ours.
+    fn broker_cpu(&self) -> Option<usize> {
+        match &self.target {
+            Target::Address(_) => None,
+            Target::Program(settings) => Some(settings.cpu),
+        }
     }
 }
 
@@ -240,7 +248,7 @@ pub fn run_on(
         warm_up: workload.warm_up,
         duration: workload.duration,
         drain: Duration::from_secs(10),
-        spin: settings.spin,
+        waiting: settings.waiting,
     };
     watch(session, &load, settings, progress)
 }
@@ -349,7 +357,7 @@ fn filling(
         warm_up: Duration::ZERO,
         duration: FILLING_PATIENCE,
         drain: Duration::from_secs(10),
-        spin: settings.spin,
+        waiting: settings.waiting,
     }
 }
 
@@ -357,6 +365,8 @@ fn filling(
 #[derive(Default)]
 struct Samples {
     cpu_seconds: [Option<f64>; 2],
+    /// The generator's CPU and the broker's.
+    stolen_seconds: [[Option<f64>; 2]; 2],
     stages: [Vec<Stage>; 2],
 }
 
@@ -365,13 +375,26 @@ impl Samples {
         &mut self,
         edge: usize,
         session: &Session,
+        generator_cpu: Option<usize>,
         admin: &mut Option<Box<dyn Admin>>,
     ) -> Result<(), RunError> {
         self.cpu_seconds[edge] = session.cpu_seconds();
+        let cpus = [generator_cpu, session.broker_cpu()];
+        self.stolen_seconds[edge] = cpus.map(|cpu| cpu.and_then(stolen_seconds));
         if let Some(admin) = admin {
             self.stages[edge] = admin.stages()?;
         }
         Ok(())
+    }
+
+    /// Share of so many seconds in which the hypervisor held back one of the two CPUs, the worse one.
+    fn stolen(&self, seconds: f64) -> f64 {
+        let [before, after] = self.stolen_seconds;
+        let each = before
+            .iter()
+            .zip(after)
+            .filter_map(|(b, a)| Some(a? - (*b)?));
+        each.fold(0.0, f64::max) / seconds.max(f64::MIN_POSITIVE)
     }
 }
 
@@ -407,10 +430,10 @@ fn watch(
         let phase = control.phase();
         if phase > seen {
             if seen < Phase::Measuring && phase >= Phase::Measuring {
-                samples.take(0, session, &mut admin)?;
+                samples.take(0, session, settings.generator_cpu, &mut admin)?;
             }
             if seen < Phase::Draining && phase >= Phase::Draining {
-                samples.take(1, session, &mut admin)?;
+                samples.take(1, session, settings.generator_cpu, &mut admin)?;
             }
             seen = phase;
         }
@@ -432,6 +455,7 @@ fn watch(
                 [Some(before), Some(after)] => Some(after - before),
                 _ => None,
             },
+            stolen: samples.stolen(result.seconds),
             complete: result.complete,
         },
     })
@@ -459,6 +483,10 @@ fn between(before: &[Stage], after: &[Stage]) -> Vec<Stage> {
         .collect()
 }
 
+/// Share of the time held back by the hypervisor above which that explains a generator's lateness:
+/// one in a hundred is what a p99 shows.
+const STOLEN_SHARE: f64 = 0.01;
+
 /// Share of the time above which a generator in a closed loop may be what is measured.
 const MOST_BUSY: f64 = 0.9;
 
@@ -476,8 +504,14 @@ pub fn bottleneck(repetition: &Repetition) -> Option<String> {
         // Half of a typical latency is far too much; a few microseconds are not.
         if late > (series.latency.p50 / 2).max(20_000) {
             let late_us = late / 1_000;
+            let why = if repetition.stolen > STOLEN_SHARE {
+                let share = repetition.stolen * 100.0;
+                format!("the hypervisor held this machine's CPUs back for {share:.0} % of the time")
+            } else {
+                "its CPU is too slow or not its own for this rate".to_owned()
+            };
             return Some(format!(
-                "the generator itself was late by {late_us} µs (p99): its CPU is too slow or not its own for this rate"
+                "the generator itself was late by {late_us} µs (p99): {why}"
             ));
         }
         return None;
@@ -525,5 +559,21 @@ mod tests {
         assert_eq!(bottleneck(&repetition), None, "an open loop may be busy");
         repetition.generator.lateness.p99 = 60_000;
         assert!(bottleneck(&repetition).is_some_and(|why| why.contains("60 µs")));
+        repetition.stolen = 0.07;
+        assert!(bottleneck(&repetition).is_some_and(|why| why.contains("back for 7 %")));
+    }
+
+    #[test]
+    fn of_two_cpus_the_one_held_back_more_counts() {
+        let samples = Samples {
+            stolen_seconds: [[Some(1.0), Some(2.0)], [Some(1.1), Some(2.4)]],
+            ..Samples::default()
+        };
+        assert!((samples.stolen(2.0) - 0.2).abs() < 1e-9);
+        let unknown = Samples {
+            stolen_seconds: [[Some(1.0), None], [None, Some(2.4)]],
+            ..Samples::default()
+        };
+        assert_eq!(unknown.stolen(2.0), 0.0);
     }
 }

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use millrace_bench::load::{Arrivals, Pace};
+use millrace_bench::load::{Arrivals, Pace, Waiting};
 use millrace_bench::progress::Silent;
 use millrace_bench::protocol::ProtocolName;
 use millrace_bench::report::model::SeriesResult;
@@ -130,7 +130,7 @@ fn produce(pace: Pace) -> SeriesResult {
     let settings = RunSettings {
         protocol: ProtocolName::Native,
         generator_cpu: None,
-        spin: false,
+        waiting: Waiting::Sleep,
         stages: false,
     };
     let outcome = run_once(&mut session, &workload, &settings, &mut Silent).unwrap();

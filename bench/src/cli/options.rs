@@ -11,7 +11,8 @@ use millrace_wire::batch::Compression;
 use super::Failure;
 use crate::broker::BrokerSettings;
 use crate::cpu::{CpuPlan, RequestedCpus, allowed_cpus, disk_cpu};
-use crate::load::{Arrivals, Pace, RecordSize};
+use crate::environment::is_virtual_machine;
+use crate::load::{Arrivals, Pace, RecordSize, Waiting};
 use crate::protocol::ProtocolName;
 use crate::run::{RunSettings, Target};
 use crate::workload::{Workload, named, names};
@@ -39,13 +40,23 @@ pub struct TargetOptions {
     /// CPU of the load generator [default: another core than the broker's].
     #[arg(long, value_name = "CPU")]
     pub cpu: Option<usize>,
-    /// Let the generator sleep while nothing is due, instead of asking again and again: gentler to a
-    /// machine without a CPU to spare, and some 50 µs less exact.
-    #[arg(long)]
-    pub no_spin: bool,
+    /// What the generator does while there is nothing to do [default: spin, but sleep on a virtual
+    /// machine: what hosts it may count the spinning and hold the broker back for it].
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub wait: Option<Wait>,
     /// What is spoken to the broker.
     #[arg(long, value_enum, default_value_t)]
     pub protocol: ProtocolName,
+}
+
+/// The values of `--wait`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// It asks the kernel again and again: exact to a microsecond.
+    Spin,
+    /// It sleeps until an answer comes or a request is nearly due: an answer is seen some
+    /// microseconds later.
+    Sleep,
 }
 
 impl TargetOptions {
@@ -97,12 +108,21 @@ impl TargetOptions {
         }
     }
 
+    fn waiting(&self) -> Waiting {
+        match self.wait {
+            Some(Wait::Spin) => Waiting::Spin,
+            Some(Wait::Sleep) => Waiting::Sleep,
+            None if is_virtual_machine() => Waiting::Sleep,
+            None => Waiting::Spin,
+        }
+    }
+
     /// How it is measured.
     pub fn settings(&self) -> Result<RunSettings, Failure> {
         Ok(RunSettings {
             protocol: self.protocol,
             generator_cpu: Some(self.cpus()?.generator),
-            spin: !self.no_spin,
+            waiting: self.waiting(),
             stages: false,
         })
     }

@@ -125,6 +125,21 @@ fn one_in_flight(figures: &mut Figures<'_>) -> Result<(), RunError> {
     Ok(())
 }
 
+impl Figures<'_> {
+    /// A p99 beside that of the machine's own pauses: it cannot be less where the CPUs are as busy.
+    fn beside_pauses(&self, figure: &str, p99: Option<Summary>) -> Option<Bound> {
+        let pauses = self.limits.pauses.p99 as f64;
+        bound(
+            figure,
+            "ns",
+            p99,
+            "pauses of this machine, p99",
+            pauses,
+            None,
+        )
+    }
+}
+
 fn small_records(figures: &mut Figures<'_>) -> Result<(), RunError> {
     let workload = workload("small-records");
     let result = figures.run(&mut figures.session(&[])?, &workload)?;
@@ -263,14 +278,19 @@ fn catch_up(figures: &mut Figures<'_>) -> Result<(), RunError> {
     };
     let [quiet, busy] = figures.run_in_turns(&mut session, [&produce, &beside])?;
     let limit = summary(&quiet, "produce", P99).map_or(0.0, |p99| p99.median);
-    let bounds = vec![bound(
-        "produce p99",
-        "ns",
-        summary(&busy, "produce", P99),
-        "the same without the consumer",
-        limit,
-        Some(Aim::AtMost(2.0)),
-    )];
+    let p99 = summary(&busy, "produce", P99);
+    let limit_name = "the same without the consumer";
+    let bounds = vec![
+        bound(
+            "produce p99",
+            "ns",
+            p99,
+            limit_name,
+            limit,
+            Some(Aim::AtMost(2.0)),
+        ),
+        figures.beside_pauses("produce p99", p99),
+    ];
     figures.finish(busy, bounds);
     Ok(())
 }
@@ -390,6 +410,7 @@ fn end_to_end(figures: &mut Figures<'_>) -> Result<(), RunError> {
     let bounds = vec![
         figure("p50", P50, None),
         figure("p99", P99, Some(Aim::AtMost(2.0))),
+        figures.beside_pauses("p99", summary(&result, "end to end", P99)),
     ];
     figures.finish(result, bounds);
     Ok(())

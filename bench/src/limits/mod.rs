@@ -11,6 +11,7 @@ mod echo;
 mod error;
 mod loopback;
 mod memory;
+mod pauses;
 mod ring;
 mod stage;
 #[cfg(test)]
@@ -56,7 +57,7 @@ pub struct LimitsSettings {
     pub data_directory: PathBuf,
     /// The CPUs.
     pub cpus: CpuPlan,
-    /// How long each figure is measured, after a tenth of that to warm up. There are 23 by default.
+    /// How long each figure is measured, after a tenth of that to warm up. There are 24 by default.
     pub seconds_each: Duration,
     /// The file that durable writes go round in. It is really written first.
     pub write_file_bytes: u64,
@@ -69,7 +70,7 @@ pub struct LimitsSettings {
 }
 
 impl LimitsSettings {
-    /// The usual ones: 23 figures, less than 40 seconds.
+    /// The usual ones: 24 figures, less than 40 seconds.
     #[must_use]
     pub fn new(data_directory: PathBuf, cpus: CpuPlan) -> LimitsSettings {
         LimitsSettings {
@@ -200,6 +201,12 @@ fn measure_writes(
         })?;
         limits.durable_writes.extend(writes);
     }
+    let pauses = stages.measure(
+        "pauses beside durable writes",
+        settings.cpus.broker,
+        |clock| pauses::beside(clock, &file, settings.cpus),
+    )?;
+    limits.pauses = pauses.unwrap_or_default();
     Ok(())
 }
 

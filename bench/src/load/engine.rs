@@ -1,5 +1,5 @@
-//! The loop: one thread, one ring, all connections. It never sleeps while it measures (unless told
-//! to): what is due is sent when it is due, and an answer is timed when it comes.
+//! The loop: one thread, one ring, all connections. What is due is sent when it is due, and an answer
+//! is timed when it comes; in between it spins or sleeps, as it was told.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use super::connection::{Arrived, Intake, Outgoing, Pending, UnderWay};
 use super::fetching::{FetchPlan, Fetching};
 use super::producing::{ProducePlan, Producing};
 use super::ring::{Event, Ring, Token};
-use super::{Control, Load, LoadError, LoadResult, Phase};
+use super::{Control, Load, LoadError, LoadResult, Phase, Waiting};
 use crate::protocol::{Outcome, Place, Protocol, ProtocolError};
 use crate::record::{self, Recorder};
 use crate::report::model::{GeneratorUse, SeriesResult};
@@ -18,6 +18,17 @@ const GREETING_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long the loop may wait for completions where it does not spin.
 const MOST_WAIT: Duration = Duration::from_millis(5);
+
+/// How long before something is due a loop that sleeps gets up: a sleeper comes late by about as much.
+const UP_BEFORE_NS: u64 = 60_000;
+
+/// What a round of the loop was spent on.
+struct Turn {
+    /// There was something to do.
+    worked: bool,
+    /// The time asleep, which is not work.
+    slept_ns: u64,
+}
 
 /// A connection and what it belongs to.
 pub(super) struct Lane {
@@ -107,7 +118,7 @@ pub(super) struct Engine<'a> {
     window: Window,
     arrivals: Vec<Arrived>,
     times: Vec<u64>,
-    spin: bool,
+    waiting: Waiting,
 }
 
 impl<'a> Engine<'a> {
@@ -132,7 +143,7 @@ impl<'a> Engine<'a> {
             },
             arrivals: Vec::new(),
             times: Vec::new(),
-            spin: load.spin,
+            waiting: load.waiting,
         };
         engine.connect_all(load)?;
         Ok(engine)
@@ -241,10 +252,10 @@ impl<'a> Engine<'a> {
                 busy_ns = 0;
                 cpu = thread_cpu();
             }
-            let worked = self.turn(now_ns)?;
+            let turn = self.turn(now_ns)?;
             let after_ns = self.now_ns();
-            if worked {
-                busy_ns += after_ns - now_ns;
+            if turn.worked {
+                busy_ns += (after_ns - now_ns).saturating_sub(turn.slept_ns);
             }
             now_ns = after_ns;
         }
@@ -289,8 +300,9 @@ impl<'a> Engine<'a> {
         producing.is_some_and(|p| p.overloaded || p.is_exhausted(&self.lanes))
     }
 
-    /// One round: what is due goes out, what has come is taken. Tells whether there was anything.
-    fn turn(&mut self, now_ns: u64) -> Result<bool, LoadError> {
+    /// One round: what is due goes out, what has come is taken; if there was nothing of either, it
+    /// sleeps if it may.
+    fn turn(&mut self, now_ns: u64) -> Result<Turn, LoadError> {
         let mut worked = false;
         if let Some(producing) = &mut self.producing {
             let protocol = &mut *self.protocol;
@@ -300,19 +312,28 @@ impl<'a> Engine<'a> {
             worked |= fetching.drive(&mut self.lanes, &mut *self.protocol, now_ns);
         }
         self.flush()?;
-        let wait = self.wait(now_ns);
-        self.ring.turn(wait).map_err(LoadError::Ring)?;
+        self.ring.turn(Duration::ZERO).map_err(LoadError::Ring)?;
         worked |= self.take_events()?;
-        Ok(worked)
+        let mut slept_ns = 0;
+        if !worked {
+            let asleep_ns = self.now_ns();
+            let wait = self.may_sleep(asleep_ns);
+            if !wait.is_zero() {
+                self.ring.turn(wait).map_err(LoadError::Ring)?;
+                slept_ns = self.now_ns() - asleep_ns;
+                worked = self.take_events()?;
+            }
+        }
+        Ok(Turn { worked, slept_ns })
     }
 
-    fn wait(&self, now_ns: u64) -> Duration {
-        if self.spin {
+    fn may_sleep(&self, now_ns: u64) -> Duration {
+        if self.waiting == Waiting::Spin {
             return Duration::ZERO;
         }
         let due = self.producing.as_ref().and_then(Producing::next_due);
         let until = due.map_or(MOST_WAIT, |due| {
-            Duration::from_nanos(due.saturating_sub(now_ns))
+            Duration::from_nanos(due.saturating_sub(now_ns + UP_BEFORE_NS))
         });
         until.min(MOST_WAIT)
     }

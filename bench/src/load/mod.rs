@@ -50,8 +50,19 @@ pub struct Load {
     pub duration: Duration,
     /// How long answers are waited for after that.
     pub drain: Duration,
-    /// Whether the loop asks again and again instead of sleeping: for a CPU of its own.
-    pub spin: bool,
+    /// What the loop does while there is nothing to do.
+    pub waiting: Waiting,
+}
+
+/// What a generator does while there is nothing to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Waiting {
+    /// It asks the kernel again and again: the most exact, for a CPU of its own.
+    Spin,
+    /// It sleeps until something comes or is nearly due: for a machine that shares its CPUs, where
+    /// time spent asking may be taken from the broker.
+    #[default]
+    Sleep,
 }
 
 impl Load {

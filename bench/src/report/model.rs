@@ -86,6 +86,11 @@ pub struct Limits {
     pub echo: Vec<EchoLimit>,
     /// `O_DIRECT|O_DSYNC` writes into a prewritten file of the data directory.
     pub durable_writes: Vec<WriteLimit>,
+    /// How late a thread that does nothing but look at the clock sees 10 µs pass, on the generator's
+    /// CPU, while the broker's makes one 4 KiB write after the other durable: the pauses of the
+    /// machine itself, which are in every tail.
+    #[serde(default)]
+    pub pauses: Latency,
     /// Sequential `O_DIRECT` reads of the data directory.
     pub direct_reads: Vec<ReadLimit>,
     /// Bytes a second copied from memory to memory, by one core, in pieces of 1 MiB.
@@ -175,6 +180,10 @@ pub struct Repetition {
     pub generator: GeneratorUse,
     /// CPU seconds that the broker used meanwhile, if this program started it.
     pub broker_cpu_seconds: Option<f64>,
+    /// Share of the time in which the hypervisor held back the generator's CPU or the broker's,
+    /// whichever had more of that, 0 to 1. Such a pause is in the latencies, but is not the broker's.
+    #[serde(default)]
+    pub stolen: f64,
     /// Whether it ran to its end (not stopped by Ctrl-C).
     pub complete: bool,
 }

@@ -106,6 +106,7 @@ fn limits() -> Limits {
             write(128 << 10, 4, 190_000),
             write(1 << 20, 4, 900_000),
         ],
+        pauses: latency(4_000),
         direct_reads: vec![ReadLimit {
             bytes: 1 << 20,
             depth: 2,
@@ -148,6 +149,7 @@ fn workload() -> WorkloadResult {
             lateness: latency(1_000),
         },
         broker_cpu_seconds: Some(1.2),
+        stolen: 0.02,
         complete: true,
     };
     let bound = |figure: &str, value: f64, target| Bound {

@@ -140,6 +140,12 @@ pub(super) fn limits(limits: &Limits) -> Table {
             Some(units::byte_rate(*throughput)),
         );
     }
+    row(
+        "pauses of this machine",
+        "a clock beside durable writes".to_owned(),
+        Some(&limits.pauses),
+        None,
+    );
     for ReadLimit {
         bytes: size,
         depth,
@@ -283,6 +289,7 @@ pub(super) fn workload_lines(workload: &WorkloadResult, series: &[SeriesMedians]
     }
     lines.extend(generator_line(&counted));
     lines.extend(broker_line(&counted));
+    lines.extend(stolen_line(&counted));
     lines
 }
 
@@ -337,6 +344,17 @@ fn broker_line(counted: &[&Repetition]) -> Option<String> {
     Some(format!(
         "broker: {} of a CPU",
         units::share(median(&shares)?)
+    ))
+}
+
+/// Said where it matters: a pause in one of a thousand is in a p99.9.
+fn stolen_line(counted: &[&Repetition]) -> Option<String> {
+    let shares: Vec<f64> = counted.iter().map(|repetition| repetition.stolen).collect();
+    let stolen = Summary::of(&shares).filter(|stolen| stolen.largest >= 0.001)?;
+    Some(format!(
+        "hypervisor: held a CPU back for {} of the time (at most {})",
+        units::share(stolen.median),
+        units::share(stolen.largest),
     ))
 }
 
