@@ -1,3 +1,18 @@
-//! Consensus as a state machine: a multi-group Raft core over spans of batches, without I/O, clock,
-//! threads or async, driven by `shard/` and by a simulator. It is empty today: a Millrace node
-//! stands alone until the replication issue fills this crate.
+//! Consensus as a state machine: the Raft of one group, over spans of batches, without I/O, clock,
+//! threads or async, driven by `shard/` and by a simulator.
+
+mod configuration;
+mod input;
+mod message;
+pub mod planted;
+mod settings;
+mod types;
+
+pub use configuration::Configuration;
+pub use input::{
+    Acks, Change, Condition, Content, Cut, Effect, Fatal, Hint, Input, LogView, Proposal, Random,
+    Recovered, Rejection, Role,
+};
+pub use message::{Body, Message, Round, Watermarks};
+pub use settings::{CommitRule, Reads, Settings, SettingsError};
+pub use types::{Index, Io, NodeId, Position, ReplicaId, Span, Term, Time, Token};
