@@ -60,7 +60,11 @@ impl Configuration {
     #[must_use]
     pub fn parts(&self) -> (Vec<ReplicaId>, Option<Vec<ReplicaId>>, Vec<ReplicaId>) {
         let list = |set: &BTreeSet<ReplicaId>| set.iter().copied().collect();
-        (list(&self.voters), self.outgoing.as_ref().map(list), list(&self.learners))
+        (
+            list(&self.voters),
+            self.outgoing.as_ref().map(list),
+            list(&self.learners),
+        )
     }
 
     /// The voters that remain when a change is over.
@@ -97,7 +101,8 @@ impl Configuration {
     /// Whether a younger replica has taken this one's place on its node.
     #[must_use]
     pub fn has_replaced(&self, replica: ReplicaId) -> bool {
-        let younger = |id: &ReplicaId| id.node == replica.node && id.incarnation > replica.incarnation;
+        let younger =
+            |id: &ReplicaId| id.node == replica.node && id.incarnation > replica.incarnation;
         !self.members().contains(&replica) && self.members().iter().any(younger)
     }
 
@@ -212,7 +217,10 @@ impl History {
 
     /// Those from `first` to `last`.
     pub(crate) fn between(&self, first: Index, last: Index) -> Vec<(Index, Configuration)> {
-        let inside = self.0.iter().filter(|(index, _)| (first..=last).contains(index));
+        let inside = self
+            .0
+            .iter()
+            .filter(|(index, _)| (first..=last).contains(index));
         inside.cloned().collect()
     }
 }

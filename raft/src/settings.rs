@@ -82,10 +82,14 @@ impl Default for Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
     /// Followers would begin elections between two heartbeats.
-    #[error("heartbeat_interval must be at most half of election_timeout, or followers miss a leader that is there")]
+    #[error(
+        "heartbeat_interval must be at most half of election_timeout, or followers miss a leader that is there"
+    )]
     Heartbeat,
     /// Nothing could be sent.
-    #[error("in_flight_messages, in_flight_bytes, message_bytes and uncommitted_bytes must not be 0")]
+    #[error(
+        "in_flight_messages, in_flight_bytes, message_bytes and uncommitted_bytes must not be 0"
+    )]
     Nothing,
     /// Nothing would ever be acknowledged.
     #[error("min_in_sync counts the leader and must be at least 1")]
@@ -98,10 +102,15 @@ pub enum SettingsError {
 impl Settings {
     /// Whether they make sense together.
     pub fn check(&self) -> Result<(), SettingsError> {
-        if self.heartbeat_interval.is_zero() || self.heartbeat_interval * 2 > self.election_timeout {
+        if self.heartbeat_interval.is_zero() || self.heartbeat_interval * 2 > self.election_timeout
+        {
             return Err(SettingsError::Heartbeat);
         }
-        let sizes = [self.in_flight_bytes, self.message_bytes, self.uncommitted_bytes];
+        let sizes = [
+            self.in_flight_bytes,
+            self.message_bytes,
+            self.uncommitted_bytes,
+        ];
         if self.in_flight_messages == 0 || sizes.contains(&0) {
             return Err(SettingsError::Nothing);
         }

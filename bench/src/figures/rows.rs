@@ -327,7 +327,7 @@ fn retention(figures: &mut Figures<'_>) -> Result<(), RunError> {
 }
 
 /// How long an idle broker is watched.
-const WATCHED: Duration = Duration::from_secs(5);
+const WATCHED: Duration = Duration::from_secs(10);
 
 fn idle(figures: &mut Figures<'_>) -> Result<(), RunError> {
     figures.progress.begin("idle");

@@ -4,8 +4,9 @@
 //! its preempt timer fires between the polling of the rings and the first check for preemption. A
 //! timer task does not help, it sleeps too. So one ordinary thread looks at every shard's
 //! [`Pulse`]: where something was runnable at the last look and still is, and nothing was polled in
-//! between, it wakes the executor by a waker of its own. A stall thus lasts two periods at most.
-//! A shard without runnable tasks is never woken.
+//! between, it wakes the executor by a waker of its own. A shard without runnable tasks is never
+//! woken. A stall lasts two periods at most; the first one after a time in which nothing happened on
+//! any shard, when looks are rarer, nine.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -17,6 +18,10 @@ use super::pulse::Pulse;
 
 /// How often the watchdog looks.
 pub const DEFAULT_PERIOD: Duration = Duration::from_millis(5);
+
+/// By how much rarer looks become, doubling from one to the next, while nothing happens: looking was
+/// most of what an idle broker did.
+const MOST_PERIODS: u32 = 8;
 
 /// The thread that looks; it ends when this is dropped.
 pub struct Watchdog {
@@ -32,8 +37,15 @@ impl Watchdog {
         let thread = std::thread::Builder::new()
             .name("watchdog".into())
             .spawn(move || {
-                while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(period) {
-                    watched.iter_mut().for_each(Watched::look);
+                let mut periods = 1;
+                while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(period * periods) {
+                    let busy = watched
+                        .iter_mut()
+                        .filter_map(|shard| shard.look().then_some(()));
+                    periods = match busy.count() {
+                        0 => (periods * 2).min(MOST_PERIODS),
+                        _ => 1,
+                    };
                 }
             })?;
         Ok(Watchdog {
@@ -69,12 +81,15 @@ impl Watched {
         }
     }
 
-    fn look(&mut self) {
+    /// Tells whether anything has happened or should.
+    fn look(&mut self) -> bool {
         let (has_work, polls) = (self.pulse.has_runnable_tasks(), self.pulse.polls());
         if self.had_work && has_work && polls == self.polls {
             self.pulse.kick();
         }
+        let busy = has_work || polls != self.polls;
         (self.had_work, self.polls) = (has_work, polls);
+        busy
     }
 }
 
@@ -103,18 +118,18 @@ mod tests {
         let woken = || count.0.load(Ordering::Relaxed);
         pulse.set_kick(Some(Waker::from(Arc::clone(&count))));
         let mut watched = Watched::new(Arc::clone(&pulse));
-        (0..5).for_each(|_| watched.look());
+        assert!((0..5).all(|_| !watched.look()));
         assert_eq!(woken(), 0, "idle");
         pulse.task_became_runnable();
-        watched.look();
+        assert!(watched.look());
         assert_eq!(woken(), 0, "it may get to it");
         pulse.count_poll();
-        watched.look();
+        assert!(watched.look());
         assert_eq!(woken(), 0, "it makes progress");
-        watched.look();
+        assert!(watched.look());
         assert_eq!((woken(), pulse.kicks()), (1, 1), "it does not");
         pulse.task_left_the_queue();
-        watched.look();
+        assert!(!watched.look());
         pulse.set_kick(None);
         assert_eq!(woken(), 1);
     }
