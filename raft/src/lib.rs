@@ -13,6 +13,6 @@ pub use input::{
     Acks, Change, Condition, Content, Cut, Effect, Fatal, Hint, Input, LogView, Proposal, Random,
     Recovered, Rejection, Role,
 };
-pub use message::{Body, Message, Round, Watermarks};
+pub use message::{Body, Cure, Damage, Message, Round, Watermarks};
 pub use settings::{CommitRule, Reads, Settings, SettingsError};
 pub use types::{Index, Io, NodeId, Position, ReplicaId, Span, Term, Time, Token};

@@ -23,6 +23,22 @@ pub struct Message {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Round(pub u64);
 
+/// Names one run of a replica whose log is damaged, so that nothing said before it is taken for
+/// something said in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Damage(pub u64);
+
+/// How a damaged replica becomes whole (DESIGN, section 5): the leader says how far its log reached
+/// when it learned of the damage. Whatever the replica had acknowledged and lost lies before that, so
+/// having that much, it may vote again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cure {
+    /// Which damage.
+    pub damage: Damage,
+    /// The last entry that the replica must have.
+    pub through: Index,
+}
+
 /// What a leader knows to be safe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Watermarks {
@@ -72,6 +88,8 @@ pub enum Body {
         watermarks: Watermarks,
         /// The round that an answer counts for.
         round: Round,
+        /// For a damaged replica.
+        cure: Option<Cure>,
     },
     /// The answer: entries are there and durable.
     Appended {
@@ -79,6 +97,8 @@ pub enum Body {
         matched: Index,
         /// The round of the question.
         round: Round,
+        /// Entries that were acknowledged before may be missing behind that.
+        damage: Option<Damage>,
     },
     /// The answer: the logs do not agree at `previous`.
     Diverged {
@@ -89,6 +109,8 @@ pub enum Body {
         ends: Vec<Position>,
         /// The round of the question.
         round: Round,
+        /// Entries that were acknowledged before may be missing.
+        damage: Option<Damage>,
     },
     /// I lead; nothing else is new.
     Heartbeat {
@@ -101,13 +123,15 @@ pub enum Body {
         round: Round,
         /// Nothing will be said until something happens: do not miss me.
         quiesce: bool,
+        /// For a damaged replica.
+        cure: Option<Cure>,
     },
     /// The answer.
     HeartbeatReply {
         /// The round of the question.
         round: Round,
-        /// The end of the log: a leader that has seen more of it there sends it again.
-        last: Index,
+        /// Entries that were acknowledged before may be missing.
+        damage: Option<Damage>,
     },
     /// The log that follows begins at `start`; what was before it is not kept any more (KIP-630). The
     /// driver attaches what else belongs to that place (producers' and transactions' state).

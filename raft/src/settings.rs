@@ -5,10 +5,12 @@ use std::time::Duration;
 /// How a group behaves. [`Settings::check`] says whether they make sense together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
-    /// A follower that hears nothing from a leader for this long, and up to twice as long, begins an
-    /// election. Also how long a leader goes on without hearing from a majority, and how long votes
+    /// A follower that hears nothing from a leader for this long, and for as much of
+    /// `election_spread` as chance adds, begins an election. Also how long a leader goes on without hearing from a majority, and how long votes
     /// are refused after a leader was heard (thesis, sections 4.2.3 and 6.2).
     pub election_timeout: Duration,
+    /// What chance adds at most, so that two followers seldom begin at once (Raft paper, section 9.3).
+    pub election_spread: Duration,
     /// How often a leader that has nothing else to say says that it is there.
     pub heartbeat_interval: Duration,
     /// After how long without an answer what is under way to a follower is sent again.
@@ -62,6 +64,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             election_timeout: Duration::from_millis(500),
+            election_spread: Duration::from_millis(500),
             heartbeat_interval: Duration::from_millis(100),
             resend_after: Duration::from_millis(250),
             in_flight_messages: 256,
