@@ -2,13 +2,24 @@
 //! threads or async, driven by `shard/` and by a simulator.
 
 mod configuration;
+mod election;
+mod follow;
+mod group;
 mod input;
+mod lead;
+mod log;
+mod membership;
 mod message;
 pub mod planted;
+mod progress;
+mod reads;
+mod replicate;
 mod settings;
+mod transfer;
 mod types;
 
 pub use configuration::Configuration;
+pub use group::Group;
 pub use input::{
     Acks, Change, Condition, Content, Cut, Effect, Fatal, Hint, Input, LogView, Proposal, Random,
     Recovered, Rejection, Role,
