@@ -37,6 +37,17 @@ pub(crate) struct Leader {
     pub(crate) change: Option<Token>,
 }
 
+/// To whom a heartbeat goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beat {
+    /// To everybody.
+    All,
+    /// To those that have not just been told and answered something else.
+    Idle,
+    /// To everybody, and then nothing more.
+    Last,
+}
+
 impl Leader {
     /// Whether it may serve: what earlier leaders have committed is known only when something of its
     /// own term is (thesis, section 6.4).
@@ -395,7 +406,7 @@ impl Group {
         }
         self.weigh_sync(turn);
         if !self.fall_quiet(turn) {
-            self.say_alive(turn);
+            self.begin_round(turn, Beat::Idle);
         }
     }
 
@@ -440,7 +451,7 @@ impl Group {
             return false;
         }
         let round = leader.reading.round();
-        self.beat(turn, round, true);
+        self.beat(turn, round, Beat::Last);
         if let Some(leader) = self.leading() {
             leader.heartbeat_at = None;
         }
@@ -475,31 +486,39 @@ impl Group {
         }
     }
 
-    /// A heartbeat to everybody who was told nothing else lately, and a new round.
+    /// A heartbeat to everybody, and a new round.
     pub(crate) fn say_alive(&mut self, turn: &mut Turn<'_>) {
+        self.begin_round(turn, Beat::All);
+    }
+
+    fn begin_round(&mut self, turn: &mut Turn<'_>, to: Beat) {
         let interval = self.settings.heartbeat_interval;
         let Some(leader) = self.leading() else {
             return;
         };
-        leader.heartbeat_at = Some(turn.now.after(interval));
+        leader.heartbeat_at = Some(turn.now.next_beat(interval));
         let round = leader.reading.begin_round(turn.now);
-        self.beat(turn, round, false);
+        self.beat(turn, round, to);
         self.round_answered(turn);
     }
 
-    fn beat(&mut self, turn: &mut Turn<'_>, round: Round, quiesce: bool) {
-        let watermarks = self.log.marks();
+    fn beat(&mut self, turn: &mut Turn<'_>, round: Round, beat: Beat) {
+        let (watermarks, interval) = (self.log.marks(), self.settings.heartbeat_interval);
         let Part::Leader(leader) = &mut self.part else {
             return;
         };
         let mut beats = Vec::with_capacity(leader.peers.len());
         for (peer, progress) in &mut leader.peers {
+            let lately = |then| turn.now.since(then) < interval;
+            if beat == Beat::Idle && lately(progress.sent) && lately(progress.heard) {
+                continue;
+            }
             progress.told(turn.now);
             let beat = Body::Heartbeat {
                 watermarks,
                 matched: progress.matched,
                 round,
-                quiesce,
+                quiesce: beat == Beat::Last,
                 cure: progress.cure,
             };
             beats.push((*peer, beat));

@@ -5,6 +5,7 @@ mod configuration;
 mod election;
 mod follow;
 mod group;
+mod groups;
 mod input;
 mod lead;
 mod log;
@@ -20,10 +21,11 @@ mod types;
 
 pub use configuration::Configuration;
 pub use group::Group;
+pub use groups::Groups;
 pub use input::{
     Acks, Change, Condition, Content, Cut, Effect, Fatal, Hint, Input, LogView, Proposal, Random,
     Recovered, Rejection, Role,
 };
 pub use message::{Body, Cure, Damage, Message, Round, Watermarks};
 pub use settings::{CommitRule, Reads, Settings, SettingsError};
-pub use types::{Index, Io, NodeId, Position, ReplicaId, Span, Term, Time, Token};
+pub use types::{GroupId, Index, Io, NodeId, Position, ReplicaId, Span, Term, Time, Token};
