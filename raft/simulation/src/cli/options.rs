@@ -136,9 +136,10 @@ pub(super) fn command(simulator: &str) -> Command {
     );
     let command = Command::new(format!("simulate-{simulator}"))
         .bin_name(format!("scripts/simulate {simulator}"))
-        .about("Runs seeded worlds with faults and checks every rule at each step")
         .after_help(examples);
+    // After the arguments: they would bring the comment of their type along.
     Options::augment_args(command)
+        .about("Runs seeded worlds with faults and checks every rule at each step")
 }
 
 /// Reads arguments, the first of which names the program. What cannot be read, and a call for help,

@@ -153,7 +153,7 @@ impl Report {
                 );
                 if let Some(saved) = &failure.saved {
                     text += &format!(
-                        "  with {} faults: scripts/simulate {} --regression {}\n",
+                        "  faults that it needs: {}, kept: scripts/simulate {} --regression {}\n",
                         saved.faults,
                         self.simulator,
                         saved.path.display(),

@@ -153,6 +153,7 @@ fn the_command_is_well_formed_and_helps_with_an_example() {
     command.clone().debug_assert();
     let help = command.render_long_help().to_string();
     for part in [
+        "Runs seeded worlds",
         "--check-determinism",
         "scripts/simulate greetings --seeds 1000 --mix hostile",
     ] {
