@@ -113,7 +113,10 @@ impl Group {
             canvass.granted.insert(me);
         }
         let (kind, granted) = (canvass.kind, &canvass.granted);
-        let configuration = self.history.latest().map(|(_, configuration)| configuration);
+        let configuration = self
+            .history
+            .latest()
+            .map(|(_, configuration)| configuration);
         if !configuration.is_some_and(|it| it.is_quorum(|voter| granted.contains(&voter))) {
             return;
         }
@@ -124,7 +127,13 @@ impl Group {
     }
 
     /// `Body::PreVote`. Its term is only a wish.
-    pub(crate) fn asked_before_vote(&mut self, turn: &mut Turn<'_>, from: ReplicaId, wished: Term, last: Position) {
+    pub(crate) fn asked_before_vote(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: ReplicaId,
+        wished: Term,
+        last: Position,
+    ) {
         self.stirred(turn);
         let granted = wished > self.term
             && last >= self.log.last()

@@ -105,7 +105,10 @@ impl Group {
 
     /// The leader of this term was heard.
     fn follow(&mut self, turn: &mut Turn<'_>, leader: ReplicaId) {
-        assert!(!matches!(self.part, Part::Leader(_)), "a term has one leader");
+        assert!(
+            !matches!(self.part, Part::Leader(_)),
+            "a term has one leader"
+        );
         self.heard = Some(turn.now);
         if self.leader() != Some(leader) {
             self.become_follower(turn, Some(leader));
@@ -163,7 +166,7 @@ impl Group {
         } else if self.log.term_at(news.previous.index) != Some(news.previous.term) {
             let body = Body::Diverged {
                 at: news.previous.index,
-                ends: self.log.ends_backwards(),
+                ends: self.log.ends_backwards(news.previous.index),
                 round: news.round,
                 damage: self.damage(),
             };
@@ -191,7 +194,12 @@ impl Group {
 
     /// Appends what is not there. Entries that are there and differ are cut first, with all behind
     /// them; those that do not differ stay, whatever is behind them: a late message cuts nothing.
-    fn take_span(&mut self, turn: &mut Turn<'_>, span: &Span, configurations: &[(Index, Configuration)]) {
+    fn take_span(
+        &mut self,
+        turn: &mut Turn<'_>,
+        span: &Span,
+        configurations: &[(Index, Configuration)],
+    ) {
         if planted::is(Bug::LateAppendTruncates) && span.last < self.log.last().index {
             self.cut_after(turn, span.last.max(self.log.marks().commit));
         }
@@ -237,7 +245,8 @@ impl Group {
     /// No watermark counts above what is known to be the leader's log.
     fn told_watermarks(&mut self, turn: &mut Turn<'_>, marks: Watermarks, matched: Index) {
         if self.log.commit(marks.commit.min(matched)) {
-            turn.effects.push(Effect::Committed(self.log.marks().commit));
+            turn.effects
+                .push(Effect::Committed(self.log.marks().commit));
         }
         if self.log.show(marks.visible.min(matched)) {
             turn.effects.push(Effect::Visible(self.log.marks().visible));
@@ -245,12 +254,7 @@ impl Group {
     }
 
     /// `Body::Heartbeat`.
-    pub(crate) fn told_heartbeat(
-        &mut self,
-        turn: &mut Turn<'_>,
-        from: ReplicaId,
-        beat: &Beat,
-    ) {
+    pub(crate) fn told_heartbeat(&mut self, turn: &mut Turn<'_>, from: ReplicaId, beat: &Beat) {
         self.follow(turn, from);
         // What a damaged log has lost is not here, although the leader has seen it here.
         let matched = beat.matched.min(self.log.last().index);

@@ -81,7 +81,10 @@ impl Group {
     ) -> Group {
         settings.check().expect("settings are checked before");
         let log = Log::recovered(&recovered);
-        assert!(recovered.term >= log.last().term, "a term is known before it is in the log");
+        assert!(
+            recovered.term >= log.last().term,
+            "a term is known before it is in the log"
+        );
         let no_vote_before = match settings.reads {
             Reads::Lease { .. } if recovered.term > Term(0) => now.after(settings.election_timeout),
             _ => now,
@@ -190,7 +193,9 @@ impl Group {
             term,
             body,
         } = message;
-        let replaced = self.configuration().is_some_and(|configuration| configuration.has_replaced(from));
+        let replaced = self
+            .configuration()
+            .is_some_and(|configuration| configuration.has_replaced(from));
         if to != self.me || from == self.me || replaced {
             return;
         }
@@ -198,7 +203,9 @@ impl Group {
             Body::PreVote { last } => return self.asked_before_vote(turn, from, term, last),
             Body::PreVoteReply { granted: true } => return self.encouraged(turn, from, term),
             // Whoever hears a leader does not let itself be drawn into a new term (thesis, 4.2.3).
-            Body::Vote { transfer: false, .. } if term > self.term && self.is_faithful(turn.now) => {
+            Body::Vote {
+                transfer: false, ..
+            } if term > self.term && self.is_faithful(turn.now) => {
                 return;
             }
             _ => {}
@@ -300,7 +307,13 @@ impl Group {
 
     /// Sends, as soon as what the message says of this replica is durable: its term and vote, and the
     /// write that the caller names.
-    pub(crate) fn send(&mut self, turn: &mut Turn<'_>, to: ReplicaId, body: Body, after: Option<Io>) {
+    pub(crate) fn send(
+        &mut self,
+        turn: &mut Turn<'_>,
+        to: ReplicaId,
+        body: Body,
+        after: Option<Io>,
+    ) {
         self.send_as(turn, to, self.term, body, after);
     }
 
@@ -492,7 +505,9 @@ impl Group {
     /// The membership in force; none on a replica that has not heard of any.
     #[must_use]
     pub fn configuration(&self) -> Option<&Configuration> {
-        self.history.latest().map(|(_, configuration)| configuration)
+        self.history
+            .latest()
+            .map(|(_, configuration)| configuration)
     }
 
     /// The memberships in the log, and the one in force at its start.
@@ -545,9 +560,16 @@ impl Turn<'_> {
             return crate::input::Cut::Span(*span);
         }
         let before_fresh = self.fresh.first().map(|span| span.first.previous());
-        let cut = self.log.cut(first, before_fresh.map_or(last, |before| before.min(last)), most_bytes);
+        let cut = self.log.cut(
+            first,
+            before_fresh.map_or(last, |before| before.min(last)),
+            most_bytes,
+        );
         if let crate::input::Cut::Span(span) = &cut {
-            assert!(span.first == first && span.last >= first && span.last <= last, "the view cuts what it is asked for");
+            assert!(
+                span.first == first && span.last >= first && span.last <= last,
+                "the view cuts what it is asked for"
+            );
         }
         cut
     }
@@ -558,7 +580,10 @@ impl Body {
     fn is_request(&self) -> bool {
         matches!(
             self,
-            Body::Vote { .. } | Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. }
+            Body::Vote { .. }
+                | Body::Append { .. }
+                | Body::Heartbeat { .. }
+                | Body::Snapshot { .. }
         )
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::input::Recovered;
+use crate::input::{Condition, Recovered};
 use crate::message::Watermarks;
 use crate::types::{Index, Io, Position, Span, Term};
 
@@ -48,7 +48,13 @@ impl Log {
             "terms and their ends grow along a log"
         );
         log.durable = log.last().index;
-        assert!(log.marks.commit <= log.durable, "what is committed was durable here");
+        if from.condition == Condition::Damaged {
+            log.marks.commit = log.marks.commit.min(log.durable);
+        }
+        assert!(
+            log.marks.commit <= log.durable,
+            "what is committed was durable here"
+        );
         log
     }
 
@@ -95,8 +101,14 @@ impl Log {
 
     pub(crate) fn append(&mut self, span: Span, io: Io) {
         let last = self.last();
-        assert!(span.first == last.index.next() && span.last >= span.first, "entries follow the last");
-        assert!(span.term >= last.term && span.term > Term(0), "terms grow along a log");
+        assert!(
+            span.first == last.index.next() && span.last >= span.first,
+            "entries follow the last"
+        );
+        assert!(
+            span.term >= last.term && span.term > Term(0),
+            "terms grow along a log"
+        );
         match self.ends.last_mut() {
             Some(end) if end.term == span.term => end.index = span.last,
             _ => self.ends.push(span.end()),
@@ -154,7 +166,10 @@ impl Log {
 
     /// Retention: the entries before `start` are gone.
     pub(crate) fn move_start(&mut self, start: Index) {
-        assert!(start <= self.marks.visible.next(), "only what was visible may go");
+        assert!(
+            start <= self.marks.visible.next(),
+            "only what was visible may go"
+        );
         if start <= self.start {
             return;
         }
@@ -198,11 +213,14 @@ impl Log {
         new
     }
 
-    /// Where the last terms end, the latest first, for a leader that looks for the parting of the ways.
-    pub(crate) fn ends_backwards(&self) -> Vec<Position> {
-        let base = std::iter::once(self.base());
-        let backwards = self.ends.iter().rev().copied().chain(base);
-        backwards.take(MOST_ENDS).collect()
+    /// Where the last terms up to `at` end, the latest first, for a leader whose log differs there.
+    pub(crate) fn ends_backwards(&self, at: Index) -> Vec<Position> {
+        let at = at.min(self.last().index);
+        let there = self.term_at(at).map(|term| Position::new(at, term));
+        let earlier = self.ends.iter().rev().filter(|end| end.index < at);
+        let base = Some(self.base()).filter(|base| base.index < at);
+        let all = there.into_iter().chain(earlier.copied()).chain(base);
+        all.take(MOST_ENDS).collect()
     }
 
     /// The last place that this log shares with another one, of which the ends of its last terms are
@@ -213,7 +231,9 @@ impl Log {
         let base = self.base();
         let shared = ends.iter().find_map(|theirs| {
             let ours = self.ends.iter().rev().find(|ours| ours.term == theirs.term);
-            let ours = ours.copied().or((base.term == theirs.term).then_some(base))?;
+            let ours = ours
+                .copied()
+                .or((base.term == theirs.term).then_some(base))?;
             Some(ours.min(*theirs))
         })?;
         (shared.index >= base.index).then_some(shared)
@@ -240,7 +260,10 @@ mod tests {
     /// Terms by their ends.
     fn log(ends: &[(u64, u64)]) -> Log {
         Log::recovered(&Recovered {
-            term_ends: ends.iter().map(|(index, term)| position(*index, *term)).collect(),
+            term_ends: ends
+                .iter()
+                .map(|(index, term)| position(*index, *term))
+                .collect(),
             ..Recovered::empty(&[])
         })
     }
@@ -248,14 +271,24 @@ mod tests {
     #[test]
     fn an_entry_has_the_term_of_the_run_that_it_is_in() {
         let mut log = log(&[(3, 1), (4, 5)]);
-        let terms = |log: &Log| (0..=6).map(|i| log.term_at(Index(i)).map(|t| t.0)).collect::<Vec<_>>();
-        assert_eq!(terms(&log), [Some(0), Some(1), Some(1), Some(1), Some(5), None, None]);
+        let terms = |log: &Log| {
+            (0..=6)
+                .map(|i| log.term_at(Index(i)).map(|t| t.0))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            terms(&log),
+            [Some(0), Some(1), Some(1), Some(1), Some(5), None, None]
+        );
         log.append(span(5, 5, 5), Io(1));
         log.append(span(6, 6, 7), Io(2));
         assert_eq!(log.ends(), [position(3, 1), position(5, 5), position(6, 7)]);
         log.truncate(Index(2));
         assert_eq!(log.last(), position(2, 1));
-        assert_eq!(terms(&log), [Some(0), Some(1), Some(1), None, None, None, None]);
+        assert_eq!(
+            terms(&log),
+            [Some(0), Some(1), Some(1), None, None, None, None]
+        );
     }
 
     #[test]
@@ -285,12 +318,22 @@ mod tests {
     fn logs_part_where_a_shared_term_ends_first() {
         // Raft paper, figure 7: the leader and the followers (a), (c), (e) and (f).
         let leader = log(&[(3, 1), (5, 4), (7, 5), (10, 6)]);
-        let shared = |ends: &[(u64, u64)]| leader.shared_with(&log(ends).ends_backwards());
-        assert_eq!(shared(&[(3, 1), (5, 4), (7, 5), (9, 6)]), Some(position(9, 6)));
-        assert_eq!(shared(&[(3, 1), (5, 4), (7, 5), (11, 6)]), Some(position(10, 6)));
+        let shared = |ends: &[(u64, u64)]| leader.shared_with(&log(ends).ends_backwards(Index(10)));
+        assert_eq!(
+            shared(&[(3, 1), (5, 4), (7, 5), (9, 6)]),
+            Some(position(9, 6))
+        );
+        assert_eq!(
+            shared(&[(3, 1), (5, 4), (7, 5), (11, 6)]),
+            Some(position(10, 6))
+        );
         assert_eq!(shared(&[(3, 1), (7, 4)]), Some(position(5, 4)));
         assert_eq!(shared(&[(3, 1), (6, 2), (11, 3)]), Some(position(3, 1)));
-        assert_eq!(shared(&[]), Some(position(0, 0)), "an empty log shares the beginning");
+        assert_eq!(
+            shared(&[]),
+            Some(position(0, 0)),
+            "an empty log shares the beginning"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::message::Round;
+use crate::message::{Cure, Damage, Round};
 use crate::settings::Settings;
 use crate::types::{Index, Time};
 
@@ -57,6 +57,10 @@ impl InFlight {
         room.min(settings.message_bytes)
     }
 
+    pub(crate) fn fits(&self, bytes: u64, settings: &Settings) -> bool {
+        self.messages.is_empty() || self.bytes + bytes <= settings.in_flight_bytes
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
@@ -70,7 +74,11 @@ impl InFlight {
     }
 
     fn answered(&mut self, matched: Index, now: Time) {
-        while self.messages.front().is_some_and(|(last, _)| *last <= matched) {
+        while self
+            .messages
+            .front()
+            .is_some_and(|(last, _)| *last <= matched)
+        {
             let (_, bytes) = self.messages.pop_front().expect("there is one");
             self.bytes -= bytes;
             self.since = now;
@@ -95,6 +103,8 @@ pub(crate) struct Progress {
     /// When it last answered, and the end of the leader's log then: having that much later on means
     /// that it was caught up then, however quickly the log has grown since (as Kafka counts it).
     mark: (Time, Index),
+    /// Its log is damaged: what it needs to be whole, and it counts for nothing before.
+    pub(crate) cure: Option<Cure>,
     /// Entries for it are being read.
     pub(crate) reading: bool,
     /// Membership thinks that its node is dead.
@@ -116,6 +126,7 @@ impl Progress {
             round: Round(0),
             caught_up: now,
             mark: (now, last),
+            cure: None,
             reading: false,
             silent: false,
         }
@@ -146,6 +157,32 @@ impl Progress {
                     in_flight: InFlight::default(),
                 };
             }
+        }
+    }
+
+    /// It says whether its log is damaged; the leader's log ends at `last`. What was known of it before
+    /// the damage is forgotten.
+    pub(crate) fn note_damage(&mut self, damage: Option<Damage>, last: Index) {
+        match (damage, self.cure) {
+            (None, _) => self.cure = None,
+            (Some(damage), Some(cure)) if cure.damage == damage => {}
+            (Some(damage), _) => {
+                self.cure = Some(Cure {
+                    damage,
+                    through: last,
+                });
+                self.matched = Index(0);
+                self.probe(last.next(), false);
+            }
+        }
+    }
+
+    /// Whether what it says of its log at this place answers what it was asked.
+    pub(crate) fn asked_at(&self, at: Index) -> bool {
+        match &self.flow {
+            Flow::Probe { next, asked, .. } => asked.is_some() && next.previous() == at,
+            Flow::Replicate { next, .. } => at < *next,
+            Flow::Snapshot { .. } => false,
         }
     }
 
@@ -215,9 +252,17 @@ mod tests {
         progress.has(Index(10), Index(10), Time(5));
         for round in 1..10u64 {
             // At each answer the log is ten entries further than it was when they were sent.
-            progress.has(Index(10 + round * 10), Index(20 + round * 10), Time(5 + round));
+            progress.has(
+                Index(10 + round * 10),
+                Index(20 + round * 10),
+                Time(5 + round),
+            );
         }
-        assert_eq!(progress.caught_up, Time(13), "as of the answer before the last");
+        assert_eq!(
+            progress.caught_up,
+            Time(13),
+            "as of the answer before the last"
+        );
     }
 
     #[test]
@@ -227,7 +272,13 @@ mod tests {
         progress.has(Index(5), Index(20), Time(1));
         assert!(matches!(progress.flow, Flow::Probe { .. }));
         progress.has(Index(10), Index(20), Time(1));
-        assert!(matches!(progress.flow, Flow::Replicate { next: Index(11), .. }));
+        assert!(matches!(
+            progress.flow,
+            Flow::Replicate {
+                next: Index(11),
+                ..
+            }
+        ));
     }
 
     #[test]

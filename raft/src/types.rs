@@ -16,6 +16,16 @@ impl Time {
         Time(self.0.saturating_add(nanos))
     }
 
+    /// The next moment after this one that is a whole number of intervals from the clock's beginning:
+    /// whatever is due by it, in whichever group, is due together.
+    #[must_use]
+    pub fn next_beat(self, interval: Duration) -> Time {
+        let nanos = u64::try_from(interval.as_nanos())
+            .unwrap_or(u64::MAX)
+            .max(1);
+        Time((self.0 / nanos).saturating_add(1).saturating_mul(nanos))
+    }
+
     /// How long ago `earlier` was; nothing if it is not earlier.
     #[must_use]
     pub fn since(self, earlier: Time) -> Duration {
@@ -77,6 +87,10 @@ impl Position {
 /// durable means that all before it are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Io(pub u64);
+
+/// A group: the shard's name for one of the logs that it replicates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub u64);
 
 /// A node of the cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
