@@ -46,6 +46,8 @@ pub(crate) enum Record {
 pub(crate) struct Image {
     pub(crate) term: Term,
     pub(crate) vote: Option<ReplicaId>,
+    /// Every vote that was ever written, for the oracles: a reply may leave late.
+    votes: Vec<(Term, ReplicaId)>,
     pub(crate) log: Log,
     /// Known to be committed: a note beside each write.
     commit: Index,
@@ -60,11 +62,16 @@ impl Image {
         self.term.max(self.log.end().term)
     }
 
+    pub(crate) fn has_voted(&self, term: Term, vote: ReplicaId) -> bool {
+        self.votes.contains(&(term, vote))
+    }
+
     fn apply(&mut self, record: Record) {
         match record {
             Record::Vote { term, vote } => {
                 self.term = term;
                 self.vote = vote;
+                self.votes.extend(vote.map(|vote| (term, vote)));
             }
             Record::Append {
                 entries,
@@ -127,6 +134,7 @@ impl Disk {
             image: Image {
                 term: Term(0),
                 vote: None,
+                votes: Vec::new(),
                 log: Log::new(recovered.configurations),
                 commit: Index(0),
                 condition: Condition::Sound,

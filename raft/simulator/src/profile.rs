@@ -8,6 +8,9 @@ use simulation::{Draws, LinkModel, Seed};
 /// More than the drifts of two clocks can differ: both may be at the largest drawn one.
 const LEASE_DRIFT_PPM: u32 = 2 * simulation::MAX_DRIFT_PPM as u32 + 500;
 
+/// A follower that was away for most of a run must be able to catch up in what is left of it.
+const SPARE: f64 = 12.0;
+
 /// What the world is like apart from its faults.
 #[derive(Clone, Debug)]
 pub(crate) struct Profile {
@@ -57,7 +60,7 @@ impl Profile {
         let settings = settings(&mut seed.draws("settings", &[]), voters);
         let mut hardware = seed.draws("hardware", &[]);
         let lossy = hardware.chance(0.5);
-        Profile {
+        let mut profile = Profile {
             voters,
             link: LinkModel {
                 delay_min: micros(&mut hardware, 50, 1_000),
@@ -76,7 +79,29 @@ impl Profile {
             resident: 1 << hardware.below(12),
             read_delay: micros(&mut hardware, 200, 10_000),
             settings,
+        };
+        while profile.load.bytes_per_second() * SPARE > profile.bytes_per_second() {
+            profile.load.every *= 2;
         }
+        profile
+    }
+
+    /// What replication to one follower can carry, about.
+    fn bytes_per_second(&self) -> f64 {
+        let disk = self.disk_min + self.disk_mean;
+        let link = self.link.delay_min + self.link.delay_mean;
+        let round = (link + disk) * 2;
+        let settings = &self.settings;
+        let messages = settings.in_flight_messages as u64 * settings.message_bytes;
+        messages.min(settings.in_flight_bytes) as f64 / round.as_secs_f64()
+    }
+}
+
+impl Load {
+    /// What clients ask for at most, in the mean.
+    fn bytes_per_second(&self) -> f64 {
+        let one = (self.most_entries * self.most_bytes) as f64 / 4.0;
+        one * self.clients as f64 / self.every.as_secs_f64()
     }
 }
 
@@ -86,7 +111,7 @@ fn micros(draws: &mut Draws, low: u64, high: u64) -> Duration {
 
 fn settings(draws: &mut Draws, voters: usize) -> Settings {
     let election_timeout = draws.between(Duration::from_millis(150), Duration::from_millis(500));
-    let heartbeat_interval = election_timeout / (2 + draws.below(4) as u32);
+    let heartbeat_interval = election_timeout / (5 + draws.below(4) as u32);
     let in_sync = draws.chance(0.3);
     Settings {
         election_timeout,

@@ -23,7 +23,6 @@ pub(crate) struct Packet {
 /// What came beside the message that is being handled, for the effects that take it up.
 #[derive(Debug)]
 pub(crate) struct Received {
-    pub(crate) from: ReplicaId,
     /// The index of the first entry.
     pub(crate) first: Index,
     pub(crate) entries: SmallVec<[Stored; 2]>,
@@ -57,12 +56,14 @@ pub(crate) struct Process {
     pub(crate) residency: Residency,
     pub(crate) seen: Seen,
     pub(crate) flows: Flows,
+    /// What was appended last.
+    pub(crate) fresh: Span,
     /// The place at which its reign began, while it leads.
     pub(crate) reign: Option<Index>,
     /// The last role that it told.
     pub(crate) role: Role,
-    /// When the next tick is due, if one is.
-    pub(crate) timer: Option<simulation::Time>,
+    /// For which deadline of the core a tick is on its way, if one is.
+    pub(crate) timer: Option<raft::Time>,
     /// Other ticks were superseded.
     pub(crate) timer_number: u64,
     /// Nodes that its membership holds for silent.
@@ -90,6 +91,9 @@ impl raft::Random for Chance {
     }
 }
 
+/// How many entries are read at once.
+const READ_AHEAD: u64 = 128;
+
 /// Which entries are in memory: the end of the log, and what was read for followers lately.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Residency {
@@ -106,10 +110,9 @@ impl Residency {
         }
     }
 
-    /// As many entries as stay resident anyway were read for a follower, in place of what was read
-    /// for it before.
+    /// Entries were read for a follower, in place of what was read for it before.
     pub(crate) fn read(&mut self, to: ReplicaId, first: Index) {
-        self.windows.insert(to, (first, Index(first.0 + self.tail)));
+        self.windows.insert(to, (first, Index(first.0 + READ_AHEAD)));
     }
 
     /// The last entry from `first` on that is in memory, with all between.
@@ -179,6 +182,12 @@ impl Process {
             residency: Residency::new(around.resident),
             seen: Seen::of(&group),
             flows: Flows::default(),
+            fresh: Span {
+                first: Index(0),
+                last: Index(0),
+                term: Term(0),
+                bytes: 0,
+            },
             reign: None,
             role: group.role(),
             timer: None,
@@ -216,16 +225,14 @@ impl Process {
         }
     }
 
-    /// Uncommitted bytes of the entries that it has appended as the present leader, and how many
-    /// entries they are.
-    pub(crate) fn uncommitted(&self) -> (u64, u64) {
+    /// Uncommitted bytes of the entries that it has appended as the present leader.
+    pub(crate) fn uncommitted(&self) -> u64 {
         let Some(reign) = self.reign else {
-            return (0, 0);
+            return 0;
         };
         let from = reign.max(self.group.commit().next());
         let before = self.log.at(from.previous()).map_or(0, |base| base.total);
-        let last = self.log.last_index();
-        (self.log.end().total - before, last.next().0.saturating_sub(from.0))
+        self.log.end().total - before
     }
 
     /// Whether it leads as far as it knows, in which term.

@@ -115,8 +115,7 @@ pub(crate) fn check_departure(
 }
 
 fn written_vote(image: &Image, from: ReplicaId, term: Term, to: ReplicaId) -> Result<(), Broken> {
-    let written = image.term == term && image.vote == Some(to);
-    hold(Rule::DurableBeforeSent, written, || {
+    hold(Rule::DurableBeforeSent, image.has_voted(term, to), || {
         let (known, vote) = (image.term, image.vote);
         format!("{from} votes for {to} in {term}; durable is {vote:?} in {known}")
     })
@@ -130,6 +129,10 @@ fn leads(message: &Message, history: &History) -> Result<(), Broken> {
 }
 
 fn acknowledges(message: &Message, matched: Index, sender: &mut Sender<'_>) -> Result<(), Broken> {
+    if message.term < sender.image.known_term() {
+        // Late: it means nothing to anybody any more, and the log may have been cut since.
+        return Ok(());
+    }
     let log = &sender.image.log;
     let durable = log.at(matched);
     let dropped = matched < log.start();

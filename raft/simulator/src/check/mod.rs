@@ -19,7 +19,7 @@ mod step;
 
 use std::fmt;
 
-pub(crate) use departure::{Promises, check_departure};
+pub(crate) use departure::{Promises, Sender, check_departure};
 pub(crate) use flow::{Flows, Load};
 pub(crate) use history::{History, Holder};
 pub(crate) use step::{Seen, check_step};

@@ -130,6 +130,7 @@ impl World {
         if matches!(content, Content::NoOp) {
             process.reign = Some(span.first);
         }
+        process.fresh = span;
         if let Content::Proposal(token) = content {
             self.proposed(node, &span, token)?;
         }
@@ -180,8 +181,10 @@ impl World {
             }
         };
         let bytes: u64 = values.iter().map(|stored: &Stored| stored.bytes).sum();
+        // Of a span that was there in part, the core does not know how many bytes the rest has.
+        let is_part = matches!(content, Content::Received) && bytes < span.bytes;
         let whole = values.len() as u64 == span.entries()
-            && bytes == span.bytes
+            && (bytes == span.bytes || is_part)
             && values.iter().all(|stored| stored.term == span.term);
         hold(Rule::EffectsMakeSense, whole, || {
             format!("n{node} appends {span:?} as {content:?}, which is {values:?}")
@@ -239,6 +242,12 @@ impl World {
             format!("n{node} sends {message:?} after {after:?}, asked was {:?}", process.asked)
         })?;
         let packet = Box::new(process.attach(message));
+        if let raft::Body::Append { spans, .. } = &packet.message.body {
+            if spans.is_empty() {
+                // A question: what went before it counts as lost.
+                process.flows.forget(packet.message.to);
+            }
+        }
         if let raft::Body::Append { previous, .. } = &packet.message.body
             && !packet.entries.is_empty()
         {
@@ -247,9 +256,17 @@ impl World {
                 last: Index(previous.index.0 + packet.entries.len() as u64),
                 bytes: packet.entries.iter().map(|entry| entry.bytes).sum(),
             };
+            // What was appended in this very step goes whole: nobody knows yet where to cut it.
+            let is_fresh = (load.previous.next(), load.last) == (process.fresh.first, process.fresh.last);
+            let one = load.last == load.previous.next();
+            hold(Rule::InFlightIsBounded, one || is_fresh || load.bytes <= settings.message_bytes, || {
+                format!("{load:?}: a message has at most {} bytes", settings.message_bytes)
+            })?;
             let to = packet.message.to;
-            let matched = process.group.matched(to).unwrap_or_default();
-            process.flows.sent(to, load, matched, settings)?;
+            // One that is no member any more is told that as the last thing.
+            if let Some(matched) = process.group.matched(to) {
+                process.flows.sent(to, load, matched, settings)?;
+            }
         }
         match after {
             Some(io) if io > process.durable => {
@@ -370,8 +387,8 @@ impl World {
                 format!("n{node} appends {span} for {token:?}, when {proposal:?} was handed in")
             });
         };
-        let (bytes, entries) = process.uncommitted();
-        let alone = entries == u64::from(proposal.entries);
+        let bytes = process.uncommitted();
+        let alone = bytes == proposal.bytes;
         hold(Rule::UncommittedIsBounded, alone || bytes <= settings.uncommitted_bytes, || {
             format!("n{node} accepts {proposal:?} and has {bytes} uncommitted bytes")
         })?;

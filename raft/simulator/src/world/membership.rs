@@ -1,7 +1,7 @@
 //! Membership, as far as a group hears of it: who answers and who does not, some time after it
 //! became so. A plan may make it lie; it finds that out by itself.
 
-use raft::{Hint, Input};
+use raft::{Hint, Input, ReplicaId};
 
 use super::clients::Call;
 use super::{Event, World};
@@ -13,13 +13,20 @@ impl World {
         self.events.push(self.now + self.profile.detection, Event::Look);
         for node in 0..self.nodes.len() {
             for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
-                let silent = !self.answers(node, peer);
+                let silent = !self.answers(node, peer) || self.known_at(node, peer) != self.nodes[peer].id();
                 self.guess(node, peer, silent)?;
             }
             self.tick_early(node)?;
         }
         self.sweep();
         Ok(())
+    }
+
+    /// The replica that a node knows to live on another one, as its group's membership says.
+    fn known_at(&self, node: usize, peer: usize) -> Option<ReplicaId> {
+        let configuration = self.nodes[node].process()?.group.configuration()?;
+        let mut members = configuration.members().into_iter();
+        members.find(|id| id.node.0 as usize == peer)
     }
 
     fn answers(&self, node: usize, peer: usize) -> bool {
@@ -32,7 +39,7 @@ impl World {
         if !self.is_awake(node) {
             return Ok(());
         }
-        let id = self.nodes[peer].id();
+        let id = self.known_at(node, peer);
         let process = self.nodes[node].process_mut().expect("it is awake");
         let was = std::mem::replace(&mut process.silent[peer], silent);
         let hint = if silent { Hint::Silent } else { Hint::Alive };

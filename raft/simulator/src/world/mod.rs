@@ -254,7 +254,6 @@ impl World {
             _ => (Index(0), Vec::new(), None),
         };
         let received = Received {
-            from: message.from,
             first,
             entries,
             configurations,

@@ -81,12 +81,13 @@ impl World {
         self.called(to, Call::Operate(Input::Transfer(id)))
     }
 
-    /// The log of a node begins later from now on: at most after what is visible there.
+    /// The log of a node begins later from now on: at most after what is visible, and durable there.
     fn retain(&mut self, node: usize, draws: &mut Draws) -> Result<(), Broken> {
         let Some(process) = self.nodes[node].process_mut() else {
             return Ok(());
         };
-        let (start, most) = (process.log.start(), process.group.visible().next());
+        let start = process.log.start();
+        let most = process.group.visible().min(process.group.durable()).next();
         let start = Index(start.0 + draws.below(most.0 - start.0 + 1));
         process.log.move_start(start);
         self.tell(|| format!("n{node}: the log begins at {start}"));
@@ -205,7 +206,8 @@ impl World {
             };
             let leads = self.nodes[node].process().is_some_and(|it| it.group.role() == Role::Leader);
             let mut draws = self.seed.draws("sweep", &[node as u64, self.now.0]);
-            if draws.chance(0.1) && !leads && self.named.contains(&id) && self.is_out(id) {
+            let soon = draws.chance(0.1) || !self.open;
+            if soon && !leads && self.named.contains(&id) && self.is_out(id) {
                 self.retire(node);
             }
         }
