@@ -19,6 +19,7 @@
 //! assert_eq!(outcome.violation, None);
 //! ```
 
+mod bugs;
 mod check;
 mod clock;
 mod disk;
@@ -30,6 +31,7 @@ mod world;
 use raft::planted::{self, Bug};
 use simulation::{Mix, Outcome, Plan, Scenario, Seed, Simulator};
 
+pub use bugs::{BUGS, BugName, UnknownBug, broken_by};
 pub use check::Rule;
 use profile::Profile;
 use world::World;

@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use raft_simulator::RaftSimulator;
+use raft_simulator::{BugName, RaftSimulator};
 use simulation::cli::{Options, execute};
 use simulation::{Mix, Regression, Scenario, Seed, Simulator};
 
@@ -23,6 +23,9 @@ struct Program {
     command: Option<Command>,
     #[command(flatten)]
     options: Options,
+    /// Plants a bug in the core, to see that the oracles notice
+    #[arg(long, global = true, value_name = "NAME")]
+    bug: Option<BugName>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -52,7 +55,9 @@ struct Explain {
 
 fn main() -> ExitCode {
     let program = Program::parse();
-    let simulator = RaftSimulator::default();
+    let simulator = RaftSimulator {
+        bug: program.bug.map(|BugName(bug)| bug),
+    };
     let result = match program.command {
         None => execute(&program.options, &simulator, &mut io::stdout().lock())
             .map_err(|error| error.to_string()),

@@ -104,7 +104,7 @@ mod tests {
         assert!(!send(load(2, 3, 10), 0), "a third one");
         assert!(send(load(2, 3, 10), 1), "one was answered");
         assert!(send(load(1, 3, 10), 1), "all over again");
-        assert!(send(load(3, 4, 99), 2), "one long entry goes alone");
+        assert!(send(load(3, 4, 100), 3), "one long entry goes alone");
         assert!(!send(load(4, 5, 1), 3), "too many bytes");
     }
 }

@@ -15,6 +15,9 @@ pub(super) const MOST: u64 = 8;
 /// The operator, as a client.
 pub(super) const OPERATOR: u64 = MOST - 1;
 
+/// The share of calls without an answer after which a client tries another node.
+const GIVES_UP: f64 = 0.3;
+
 /// A call of a node.
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
@@ -71,8 +74,11 @@ impl World {
                 acks: if draws.chance(load.acks_all) { Acks::All } else { Acks::Leader },
             })
         };
-        if self.nodes[node].process().is_none() {
-            // The connection is refused: another one is tried next time.
+        let gives_up = draws.chance(GIVES_UP);
+        let awake = self.nodes[node].paused == 0;
+        if self.nodes[node].process().is_none() || (gives_up && !awake) {
+            // The connection is refused, or nothing comes back: another one is tried next time. What
+            // was asked is not taken back.
             client.believes = any;
         }
         self.called(node, call)

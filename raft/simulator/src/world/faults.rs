@@ -121,8 +121,10 @@ impl World {
         let mut stalled = std::mem::take(&mut self.nodes[node].stalled);
         let run = self.nodes[node].run;
         let mut draws = self.seed.draws("resume", &[node as u64, run, self.now.0]);
-        if draws.chance(0.5) {
-            draws.shuffle(&mut stalled);
+        match draws.below(3) {
+            0 => {}
+            1 => draws.shuffle(&mut stalled),
+            _ => stalled.sort_by_key(|event| !matches!(event, Event::Call { .. })),
         }
         for event in stalled {
             self.handle(event)?;
