@@ -11,7 +11,7 @@ use crate::lead::Leader;
 use crate::log::Log;
 use crate::message::{Body, Damage, Message};
 use crate::settings::{Reads, Settings};
-use crate::types::{Index, Io, Position, ReplicaId, Span, Term, Time};
+use crate::types::{Index, Io, Position, ReplicaId, Span, Term, Time, Token};
 
 /// A replica of one group.
 ///
@@ -201,6 +201,7 @@ impl Group {
         }
         match body {
             Body::PreVote { last } => return self.asked_before_vote(turn, from, term, last),
+            Body::Lost => return self.stirred_by(turn, from),
             Body::PreVoteReply { granted: true } => return self.encouraged(turn, from, term),
             // Whoever hears a leader does not let itself be drawn into a new term (thesis, 4.2.3).
             Body::Vote {
@@ -224,7 +225,7 @@ impl Group {
 
     fn hear_in_term(&mut self, turn: &mut Turn<'_>, from: ReplicaId, body: Body) {
         match body {
-            Body::PreVote { .. } | Body::Stale => {}
+            Body::PreVote { .. } | Body::Lost | Body::Stale => {}
             Body::PreVoteReply { granted } => self.told_before_vote(turn, from, granted),
             Body::Vote { last, .. } => self.asked_for_vote(turn, from, last),
             Body::VoteReply { granted } => self.voted(turn, from, granted),
@@ -376,6 +377,15 @@ impl Group {
                 index: *index,
                 configuration: configuration.clone(),
             });
+        }
+    }
+
+    /// Not done. Whoever comes to a quiet follower may have been to its leader in vain: it counts the
+    /// time again.
+    pub(crate) fn reject(&mut self, turn: &mut Turn<'_>, token: Token, reason: Rejection) {
+        turn.effects.push(Effect::Rejected { token, reason });
+        if matches!(reason, Rejection::NotLeader { .. }) {
+            self.stirred(turn);
         }
     }
 
