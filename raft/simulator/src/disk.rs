@@ -200,7 +200,9 @@ impl Disk {
                 && torn
             {
                 entries.truncate(draws.below(entries.len() as u64) as usize);
-                self.keep(write);
+                if !entries.is_empty() {
+                    self.keep(write);
+                }
             }
             break;
         }

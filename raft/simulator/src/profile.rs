@@ -111,7 +111,7 @@ fn micros(draws: &mut Draws, low: u64, high: u64) -> Duration {
 
 fn settings(draws: &mut Draws, voters: usize) -> Settings {
     let election_timeout = draws.between(Duration::from_millis(150), Duration::from_millis(500));
-    let heartbeat_interval = election_timeout / (5 + draws.below(4) as u32);
+    let heartbeat_interval = election_timeout / (2 + draws.below(4) as u32);
     let in_sync = draws.chance(0.3);
     Settings {
         election_timeout,

@@ -166,7 +166,11 @@ impl World {
             ),
             Content::Proposal(_) => (self.proposed_entries(span), Vec::new()),
             Content::Received => {
-                let inside = |index: Index| (span.first..=span.last).contains(&index);
+                let process = self.process(node);
+                let knows_none = process.log.configurations().is_empty();
+                // The founding membership is no entry: it comes with the first, to whom has none.
+                let founding = |index: Index| index == Index(0) && span.first == Index(1) && knows_none;
+                let inside = |index: Index| founding(index) || (span.first..=span.last).contains(&index);
                 let received = received.filter(|received| received.first <= span.first);
                 let Some(received) = received else {
                     return hold(Rule::EffectsMakeSense, false, || {
