@@ -48,7 +48,7 @@ impl Group {
 
     /// Asks whether it would be elected. Disturbs nobody: no term changes by it.
     pub(crate) fn question(&mut self, turn: &mut Turn<'_>) {
-        if !self.is_voter() || !self.may_vote(turn.now) {
+        if !self.may_lead() || !self.may_vote(turn.now) {
             // Nor does it know a leader any more.
             self.become_follower(turn, None);
             self.ask_for_leader(turn);
@@ -205,7 +205,7 @@ impl Group {
     /// `Body::TimeoutNow`.
     pub(crate) fn told_to_run(&mut self, turn: &mut Turn<'_>, from: ReplicaId) {
         let asked_by_leader = self.leader() == Some(from);
-        if asked_by_leader && self.is_voter() && self.may_vote(turn.now) {
+        if asked_by_leader && self.may_lead() && self.may_vote(turn.now) {
             self.run(turn, true);
         }
     }

@@ -402,10 +402,13 @@ impl Group {
             .after(std::time::Duration::from_nanos(added))
     }
 
-    /// Whether it has a vote in the membership in force.
-    pub(crate) fn is_voter(&self) -> bool {
-        self.configuration()
-            .is_some_and(|configuration| configuration.is_voter(self.me))
+    /// Whether it may lead: it votes in the membership in force, or did in one that may still come
+    /// back. Without one that is being removed nobody might be electable until that is committed
+    /// (thesis, section 4.2.2); it does not count itself then.
+    pub(crate) fn may_lead(&self) -> bool {
+        let undecided = self.history.undecided(self.log.marks().commit);
+        let mut memberships = undecided.iter().map(|(_, configuration)| configuration);
+        memberships.any(|configuration| configuration.is_voter(self.me))
     }
 
     /// Whether its vote can be trusted to be one.
