@@ -36,7 +36,8 @@ fn run_with_mix(scenario: &Scenario) -> Outcome {
     if let Some(violation) = &mut outcome.violation {
         let (seed, mix) = (scenario.seed, scenario.mix);
         let end = seed + 1;
-        violation.detail += &format!("; again: scripts/simulate raft --seeds {seed}..{end} --mix {mix}");
+        violation.detail +=
+            &format!("; again: scripts/simulate raft --seeds {seed}..{end} --mix {mix}");
     }
     outcome
 }
@@ -72,12 +73,22 @@ fn the_same_seed_gives_the_same_run() {
 fn what_once_went_wrong_does_not_again() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/regressions");
     let regressions = Regression::read_directory(&folder).expect("regressions that can be read");
-    assert!(!regressions.is_empty(), "there are regressions in {}", folder.display());
+    assert!(
+        !regressions.is_empty(),
+        "there are regressions in {}",
+        folder.display()
+    );
     let simulator = RaftSimulator::default();
     for (path, regression) in regressions {
         assert_eq!(regression.simulator, simulator.name(), "{}", path.display());
         let outcome = run_once(&simulator, &regression.scenario(), &regression.plan);
-        assert_eq!(outcome.violation, None, "{}: {}", path.display(), regression.note);
+        assert_eq!(
+            outcome.violation,
+            None,
+            "{}: {}",
+            path.display(),
+            regression.note
+        );
     }
 }
 
@@ -103,15 +114,25 @@ fn every_planted_bug_is_noticed() {
             }
         }
         let (seed, violation) = found.unwrap_or_else(|| panic!("{bug:?} is not noticed"));
-        println!("{bug:?}: seed {seed}, at {}: {}", violation.at, violation.rule);
+        println!(
+            "{bug:?}: seed {seed}, at {}: {}",
+            violation.at, violation.rule
+        );
         let expected: Vec<&str> = broken_by(bug).iter().map(|rule| rule.words()).collect();
-        assert!(expected.contains(&violation.rule.as_str()), "{bug:?}: {violation:?}");
+        assert!(
+            expected.contains(&violation.rule.as_str()),
+            "{bug:?}: {violation:?}"
+        );
     }
 }
 
 #[test]
 fn rules_are_told_apart_by_their_words() {
-    let words: BTreeSet<&str> = BUGS.iter().flat_map(|bug| broken_by(*bug)).map(|rule| rule.words()).collect();
+    let words: BTreeSet<&str> = BUGS
+        .iter()
+        .flat_map(|bug| broken_by(*bug))
+        .map(|rule| rule.words())
+        .collect();
     assert!(words.len() >= 7, "{words:?}");
     assert_eq!(Rule::QuietIsQuiet.to_string(), Rule::QuietIsQuiet.words());
 }

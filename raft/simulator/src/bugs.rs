@@ -57,7 +57,9 @@ impl FromStr for BugName {
 
     fn from_str(name: &str) -> Result<BugName, UnknownBug> {
         let named = BUGS.into_iter().find(|bug| format!("{bug:?}") == name);
-        named.map(BugName).ok_or_else(|| UnknownBug(name.to_owned()))
+        named
+            .map(BugName)
+            .ok_or_else(|| UnknownBug(name.to_owned()))
     }
 }
 

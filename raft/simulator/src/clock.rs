@@ -67,7 +67,10 @@ mod tests {
                 let at = clock.when(raft::Time(shows));
                 assert!(clock.read(at).0 >= shows, "{drift_ppm} {shows}");
                 let early = Time(at.0 - 2);
-                assert!(at == clock.since || clock.read(early).0 < shows, "{drift_ppm} {shows}");
+                assert!(
+                    at == clock.since || clock.read(early).0 < shows,
+                    "{drift_ppm} {shows}"
+                );
             }
         }
     }

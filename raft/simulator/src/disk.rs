@@ -2,9 +2,7 @@
 
 use std::collections::VecDeque;
 
-use raft::{
-    Condition, Configuration, Index, Io, Recovered, ReplicaId, Term,
-};
+use raft::{Condition, Configuration, Index, Io, Recovered, ReplicaId, Term};
 use simulation::Draws;
 use smallvec::SmallVec;
 
@@ -169,7 +167,9 @@ impl Disk {
     /// The disk is done with this write. If all before it are done, too, more is durable: up to which
     /// of the core's writes.
     pub(crate) fn complete(&mut self, number: u64) -> Option<Io> {
-        let place = number.checked_sub(self.first).expect("a write is completed once");
+        let place = number
+            .checked_sub(self.first)
+            .expect("a write is completed once");
         self.pending[place as usize].done = true;
         let mut durable = None;
         while self.pending.front().is_some_and(|write| write.done) {
@@ -239,7 +239,9 @@ impl Disk {
             image.term = term;
             image.vote = None;
         }
-        image.commit = image.commit.clamp(image.log.start().previous(), image.log.last_index());
+        image.commit = image
+            .commit
+            .clamp(image.log.start().previous(), image.log.last_index());
         Recovered {
             term: image.term,
             vote: image.vote,
@@ -295,11 +297,22 @@ mod tests {
             disk.complete(0);
             disk.complete(2);
             disk.crash(&mut Seed(seed).draws("crash", &[]), false);
-            let last = disk.recover().term_ends.last().expect("one is durable").index;
+            let last = disk
+                .recover()
+                .term_ends
+                .last()
+                .expect("one is durable")
+                .index;
             kept[last.0 as usize - 1] += 1;
         }
-        assert!(kept[0] > 60, "the second write was lost and the third, though done, with it");
-        assert_eq!(kept[1], 0, "the third write was done, so it is there if the second is");
+        assert!(
+            kept[0] > 60,
+            "the second write was lost and the third, though done, with it"
+        );
+        assert_eq!(
+            kept[1], 0,
+            "the third write was done, so it is there if the second is"
+        );
         assert!(kept[2] > 20 && kept[3] > 20, "{kept:?}");
     }
 
@@ -341,6 +354,9 @@ mod tests {
         let number = disk.write(Record::Start(Index(10)), None, Index(9));
         disk.complete(number);
         assert!(!disk.is_damaged());
-        assert!(!disk.rot(&mut Seed(3).draws("rot", &[])), "there is nothing left");
+        assert!(
+            !disk.rot(&mut Seed(3).draws("rot", &[])),
+            "there is nothing left"
+        );
     }
 }

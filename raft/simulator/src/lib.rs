@@ -23,6 +23,7 @@ mod bugs;
 mod check;
 mod clock;
 mod disk;
+pub mod experiment;
 mod log;
 mod profile;
 mod replica;

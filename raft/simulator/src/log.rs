@@ -16,7 +16,10 @@ impl Value {
     pub(crate) const NO_OP: Value = Value(NO_OP);
 
     pub(crate) fn client(number: u64) -> Value {
-        assert!(number < NO_OP, "numbers of values stay below the marks of other entries");
+        assert!(
+            number < NO_OP,
+            "numbers of values stay below the marks of other entries"
+        );
         Value(number)
     }
 
@@ -155,7 +158,9 @@ impl Log {
             self.base = gone.as_base();
             self.start = self.start.next();
         }
-        let before = self.configurations.partition_point(|(index, _)| *index < self.start);
+        let before = self
+            .configurations
+            .partition_point(|(index, _)| *index < self.start);
         self.configurations.drain(..before.saturating_sub(1));
     }
 

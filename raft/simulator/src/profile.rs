@@ -98,6 +98,19 @@ impl Profile {
 }
 
 impl Load {
+    /// Nobody calls.
+    pub(crate) fn none() -> Load {
+        Load {
+            clients: 0,
+            every: Duration::from_secs(1),
+            reads: 0.0,
+            acks_all: 0.0,
+            most_entries: 1,
+            most_bytes: 1,
+            astray: 0.0,
+        }
+    }
+
     /// What clients ask for at most, in the mean.
     fn bytes_per_second(&self) -> f64 {
         let one = (self.most_entries * self.most_bytes) as f64 / 4.0;
@@ -122,7 +135,11 @@ fn settings(draws: &mut Draws, voters: usize) -> Settings {
         in_flight_bytes: 1 << (8 + draws.below(12)),
         message_bytes: 1 << (6 + draws.below(10)),
         uncommitted_bytes: 1 << (10 + draws.below(10)),
-        commit_rule: if in_sync { CommitRule::InSync } else { CommitRule::Majority },
+        commit_rule: if in_sync {
+            CommitRule::InSync
+        } else {
+            CommitRule::Majority
+        },
         min_in_sync: 1 + draws.below(voters as u64 / 2 + 1) as usize,
         lag_time: draws.between(election_timeout, election_timeout * 4),
         lag_entries: 1 << draws.below(10),

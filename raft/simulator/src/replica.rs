@@ -112,7 +112,8 @@ impl Residency {
 
     /// Entries were read for a follower, in place of what was read for it before.
     pub(crate) fn read(&mut self, to: ReplicaId, first: Index) {
-        self.windows.insert(to, (first, Index(first.0 + READ_AHEAD)));
+        self.windows
+            .insert(to, (first, Index(first.0 + READ_AHEAD)));
     }
 
     /// The last entry from `first` on that is in memory, with all between.
@@ -203,7 +204,10 @@ impl Process {
         if let raft::Body::Append { spans, .. } = &message.body {
             for span in spans {
                 for index in span.first.0..=span.last.0 {
-                    let entry = self.log.get(Index(index)).expect("the core sends what it has");
+                    let entry = self
+                        .log
+                        .get(Index(index))
+                        .expect("the core sends what it has");
                     entries.push(Stored {
                         term: entry.term,
                         value: entry.value,

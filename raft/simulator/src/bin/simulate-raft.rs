@@ -4,18 +4,24 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use raft_simulator::experiment::{LINES_OF_FIGURE_16, figure_16};
 use raft_simulator::{BugName, RaftSimulator};
 use simulation::cli::{Options, execute};
 use simulation::{Mix, Regression, Scenario, Seed, Simulator};
 
 /// Runs Raft groups in worlds of bad networks, disks and clocks, and checks every rule at each step.
 #[derive(Debug, Parser)]
-#[command(bin_name = "scripts/simulate raft", args_conflicts_with_subcommands = true)]
+#[command(
+    bin_name = "scripts/simulate raft",
+    args_conflicts_with_subcommands = true
+)]
 #[command(after_help = "Examples:
   scripts/simulate raft --seeds 1000 --mix hostile
   scripts/simulate raft --seeds 5000..6000 --mix all --save failures
   scripts/simulate raft --regression failures/raft-hostile-5017.json
   scripts/simulate raft explain --seed 5017 --mix hostile | tail -50
+  scripts/simulate raft experiment figure-16
 
 The exit code is 0 if all runs held, 1 if one broke a rule, 2 if the command cannot be carried out.")]
 struct Program {
@@ -32,6 +38,23 @@ struct Program {
 enum Command {
     /// Runs one seed and tells all that happens in it
     Explain(Explain),
+    /// Measures instead of judging
+    Experiment {
+        /// Which
+        #[command(subcommand)]
+        experiment: Experiment,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Experiment {
+    /// The time without a leader after a crash, against election timeouts (Raft paper, figure 16)
+    #[command(name = "figure-16")]
+    Figure16 {
+        /// Crashes for each range of timeouts
+        #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u64).range(1..))]
+        trials: u64,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -62,6 +85,9 @@ fn main() -> ExitCode {
         None => execute(&program.options, &simulator, &mut io::stdout().lock())
             .map_err(|error| error.to_string()),
         Some(Command::Explain(explain)) => tell(&explain, &simulator),
+        Some(Command::Experiment {
+            experiment: Experiment::Figure16 { trials },
+        }) => measure(trials),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -71,6 +97,19 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// The figure on standard output; how far it is on standard error, if that is a terminal.
+fn measure(trials: u64) -> Result<bool, String> {
+    use std::io::Write;
+
+    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} crashes, {eta} left");
+    let style = style.map_err(|error| error.to_string())?;
+    let bar = ProgressBar::new(trials * LINES_OF_FIGURE_16).with_style(style);
+    let figure = figure_16(trials, &|| bar.inc(1)).map_err(|violation| format!("{violation:?}"))?;
+    bar.finish_and_clear();
+    write!(io::stdout().lock(), "{figure}").map_err(|error| error.to_string())?;
+    Ok(true)
 }
 
 fn tell(explain: &Explain, simulator: &RaftSimulator) -> Result<bool, String> {
@@ -83,7 +122,9 @@ fn tell(explain: &Explain, simulator: &RaftSimulator) -> Result<bool, String> {
         }
         None => {
             let seed = explain.seed.unwrap_or_default();
-            let nodes = explain.nodes.map_or_else(|| simulator.nodes(Seed(seed)), usize::from);
+            let nodes = explain
+                .nodes
+                .map_or_else(|| simulator.nodes(Seed(seed)), usize::from);
             let scenario = Scenario {
                 seed,
                 nodes,

@@ -17,13 +17,24 @@ pub(crate) struct Promises {
 
 impl Promises {
     /// Entries after `last` are cut, in `term`.
-    pub(crate) fn check_cut(&self, replica: ReplicaId, term: Term, last: Index) -> Result<(), Broken> {
+    pub(crate) fn check_cut(
+        &self,
+        replica: ReplicaId,
+        term: Term,
+        last: Index,
+    ) -> Result<(), Broken> {
         let Some((acknowledged, index, _)) = self.acknowledged else {
             return Ok(());
         };
-        hold(Rule::AcknowledgedStays, acknowledged < term || index <= last, || {
-            format!("{replica} cuts what is behind {last} in {term}, and has acknowledged {index} in it")
-        })
+        hold(
+            Rule::AcknowledgedStays,
+            acknowledged < term || index <= last,
+            || {
+                format!(
+                    "{replica} cuts what is behind {last} in {term}, and has acknowledged {index} in it"
+                )
+            },
+        )
     }
 
     /// What a sound disk must give back after a crash: everything that was promised, as long as
@@ -64,9 +75,7 @@ pub(crate) fn check_departure(
     sender: &mut Sender<'_>,
     history: &mut History,
 ) -> Result<(), Broken> {
-    let Message {
-        from, to, term, ..
-    } = message;
+    let Message { from, to, term, .. } = message;
     let (from, to, term) = (*from, *to, *term);
     let is_question = matches!(
         message.body,
@@ -75,12 +84,18 @@ pub(crate) fn check_departure(
     let image = sender.image;
     if !is_question {
         hold(Rule::DurableBeforeSent, term <= image.known_term(), || {
-            format!("{from} speaks in {term}, durable is {}: {:?}", image.known_term(), message.body)
+            format!(
+                "{from} speaks in {term}, durable is {}: {:?}",
+                image.known_term(),
+                message.body
+            )
         })?;
         sender.promises.term = sender.promises.term.max(term);
     }
     let passive = |what: &str| {
-        hold(Rule::DamagedIsPassive, !sender.is_damaged, || format!("{from} is damaged and {what}"))
+        hold(Rule::DamagedIsPassive, !sender.is_damaged, || {
+            format!("{from} is damaged and {what}")
+        })
     };
     match &message.body {
         Body::PreVoteReply { granted: true } => passive("encourages a candidate"),
@@ -100,14 +115,24 @@ pub(crate) fn check_departure(
             let (commit, visible) = (watermarks.commit, watermarks.visible);
             let known = commit <= history.committed() && visible <= history.visible();
             hold(Rule::WatermarksInOrder, visible <= commit && known, || {
-                format!("{from} says {watermarks:?}; {} is committed", history.committed())
+                format!(
+                    "{from} says {watermarks:?}; {} is committed",
+                    history.committed()
+                )
             })
         }
         Body::Snapshot { start, .. } => {
             leads(message, history)?;
-            hold(Rule::WatermarksInOrder, start.previous() <= history.committed(), || {
-                format!("{from} offers a log from {start}; {} is committed", history.committed())
-            })
+            hold(
+                Rule::WatermarksInOrder,
+                start.previous() <= history.committed(),
+                || {
+                    format!(
+                        "{from} offers a log from {start}; {} is committed",
+                        history.committed()
+                    )
+                },
+            )
         }
         Body::TimeoutNow => leads(message, history),
         _ => Ok(()),
@@ -124,7 +149,10 @@ fn written_vote(image: &Image, from: ReplicaId, term: Term, to: ReplicaId) -> Re
 fn leads(message: &Message, history: &History) -> Result<(), Broken> {
     let leader = history.leader_of(message.term);
     hold(Rule::OneLeaderPerTerm, leader == Some(message.from), || {
-        format!("{} speaks as leader of {}, which is {leader:?}", message.from, message.term)
+        format!(
+            "{} speaks as leader of {}, which is {leader:?}",
+            message.from, message.term
+        )
     })
 }
 
@@ -136,15 +164,26 @@ fn acknowledges(message: &Message, matched: Index, sender: &mut Sender<'_>) -> R
     let log = &sender.image.log;
     let durable = log.at(matched);
     let dropped = matched < log.start();
-    hold(Rule::DurableBeforeSent, durable.is_some() || dropped, || {
-        let last = log.last();
-        format!("{} acknowledges {matched}; durable is {last}", message.from)
-    })?;
+    hold(
+        Rule::DurableBeforeSent,
+        durable.is_some() || dropped,
+        || {
+            let last = log.last();
+            format!("{} acknowledges {matched}; durable is {last}", message.from)
+        },
+    )?;
     let leaders = sender.leader_log.and_then(|log| log.at(matched));
     if let (Some(durable), Some(leaders)) = (durable, leaders) {
-        hold(Rule::DurableBeforeSent, durable.chain == leaders.chain, || {
-            format!("{} acknowledges {matched}, which is {durable:?} on its disk and {leaders:?} in the log of {}", message.from, message.to)
-        })?;
+        hold(
+            Rule::DurableBeforeSent,
+            durable.chain == leaders.chain,
+            || {
+                format!(
+                    "{} acknowledges {matched}, which is {durable:?} on its disk and {leaders:?} in the log of {}",
+                    message.from, message.to
+                )
+            },
+        )?;
     }
     let promises = &mut sender.promises;
     let known = promises.acknowledged;

@@ -44,7 +44,10 @@ impl History {
         let chains = &mut self.seen[place];
         match chains.iter().find(|(term, _)| *term == entry.term) {
             Some((_, chain)) => hold(Rule::LogsMatch, *chain == entry.chain, || {
-                format!("two logs have an entry {index}@{} and differ up to it", entry.term)
+                format!(
+                    "two logs have an entry {index}@{} and differ up to it",
+                    entry.term
+                )
             }),
             None => {
                 chains.push((entry.term, entry.chain));
@@ -74,17 +77,17 @@ impl History {
         self.fresh
     }
 
-    /// How many proposals were acknowledged and reads answered.
-    pub(crate) fn served(&self) -> (u64, u64) {
-        (self.acknowledged, self.reads)
-    }
-
     pub(crate) fn leader_of(&self, term: Term) -> Option<ReplicaId> {
         self.leaders.get(&term).copied()
     }
 
     /// A replica was elected.
-    pub(crate) fn elected(&mut self, replica: ReplicaId, term: Term, log: &Log) -> Result<(), Broken> {
+    pub(crate) fn elected(
+        &mut self,
+        replica: ReplicaId,
+        term: Term,
+        log: &Log,
+    ) -> Result<(), Broken> {
         let leader = *self.leaders.entry(term).or_insert(replica);
         hold(Rule::OneLeaderPerTerm, leader == replica, || {
             format!("{leader} and {replica} were elected in {term}")
@@ -95,16 +98,26 @@ impl History {
         let complete = log.at(index) == committed;
         hold(Rule::LeaderIsComplete, complete, || {
             let has = log.at(index);
-            format!("{replica} leads in {term}; at {index}, {committed:?} was committed, it has {has:?}")
+            format!(
+                "{replica} leads in {term}; at {index}, {committed:?} was committed, it has {has:?}"
+            )
         })
     }
 
     /// A replica gives its vote: the message leaves.
-    pub(crate) fn voted(&mut self, voter: ReplicaId, term: Term, to: ReplicaId) -> Result<(), Broken> {
+    pub(crate) fn voted(
+        &mut self,
+        voter: ReplicaId,
+        term: Term,
+        to: ReplicaId,
+    ) -> Result<(), Broken> {
         let vote = self.votes.entry(voter).or_insert((term, to));
         let sound = term > vote.0 || *vote == (term, to);
         hold(Rule::OneVotePerTerm, sound, || {
-            format!("{voter} votes for {to} in {term}, and voted for {} in {}", vote.1, vote.0)
+            format!(
+                "{voter} votes for {to} in {term}, and voted for {} in {}",
+                vote.1, vote.0
+            )
         })?;
         *vote = (term, to);
         Ok(())
@@ -141,16 +154,22 @@ impl History {
             return Ok(());
         }
         let entry = log.at(index);
-        hold(Rule::CommitIsOwnTerm, entry.is_some_and(|entry| entry.term == term), || {
-            format!("{replica}, leader of {term}, commits {index}, which is {entry:?}")
-        })?;
+        hold(
+            Rule::CommitIsOwnTerm,
+            entry.is_some_and(|entry| entry.term == term),
+            || format!("{replica}, leader of {term}, commits {index}, which is {entry:?}"),
+        )?;
         let chain = entry.unwrap_or_default().chain;
         let durable = configuration.is_quorum(|voter| holder.holds(voter, index, chain));
         hold(Rule::CommitIsDurable, durable, || {
             let members = configuration.members();
-            let having = members.into_iter().filter(|voter| holder.holds(*voter, index, chain));
+            let having = members
+                .into_iter()
+                .filter(|voter| holder.holds(*voter, index, chain));
             let having: Vec<String> = having.map(|voter| voter.to_string()).collect();
-            format!("{replica} commits {index}@{term} in {configuration}; it is durable at {having:?}")
+            format!(
+                "{replica} commits {index}@{term} in {configuration}; it is durable at {having:?}"
+            )
         })?;
         while self.committed() < index {
             let next = self.committed().next();
@@ -172,17 +191,15 @@ impl History {
         log: &Log,
     ) -> Result<(), Broken> {
         hold(Rule::CommitIsDurable, index <= self.committed(), || {
-            format!("{replica} takes {index} for committed; no leader has committed beyond {}", self.committed())
+            format!(
+                "{replica} takes {index} for committed; no leader has committed beyond {}",
+                self.committed()
+            )
         })?;
         self.agrees(replica, index, log)
     }
 
-    fn agrees(
-        &self,
-        replica: ReplicaId,
-        index: Index,
-        log: &Log,
-    ) -> Result<(), Broken> {
+    fn agrees(&self, replica: ReplicaId, index: Index, log: &Log) -> Result<(), Broken> {
         let has = log.at(index);
         let committed = self.committed_at(index);
         let same = has == committed || (has.is_none() && index < log.start());
@@ -201,9 +218,11 @@ impl History {
         let first = last.next();
         let committed = self.committed_at(first);
         let has = log.at(first);
-        hold(Rule::CommittedStays, committed.is_none() || has != committed, || {
-            format!("{replica} cuts {first}, which is committed: {committed:?}")
-        })
+        hold(
+            Rule::CommittedStays,
+            committed.is_none() || has != committed,
+            || format!("{replica} cuts {first}, which is committed: {committed:?}"),
+        )
     }
 
     /// A client is told that its entry, the last of them at this index, is visible.

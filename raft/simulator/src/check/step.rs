@@ -36,22 +36,34 @@ pub(crate) fn check_step(
     image: &Image,
 ) -> Result<Seen, Broken> {
     let seen = Seen::of(group);
-    let grown = seen.commit >= before.commit
-        && seen.visible >= before.visible
-        && seen.term >= before.term;
-    hold(Rule::WatermarksGrow, grown, || format!("{}: {before:?}, then {seen:?}", group.id()))?;
-    let (last, start) = (group.last(), group.log_start());
-    hold(Rule::OutlineIsLog, last == log.last() && start == log.start(), || {
-        let id = group.id();
-        format!("{id} says {start} to {last}, its log is {} to {}", log.start(), log.last())
+    let grown =
+        seen.commit >= before.commit && seen.visible >= before.visible && seen.term >= before.term;
+    hold(Rule::WatermarksGrow, grown, || {
+        format!("{}: {before:?}, then {seen:?}", group.id())
     })?;
+    let (last, start) = (group.last(), group.log_start());
+    hold(
+        Rule::OutlineIsLog,
+        last == log.last() && start == log.start(),
+        || {
+            let id = group.id();
+            format!(
+                "{id} says {start} to {last}, its log is {} to {}",
+                log.start(),
+                log.last()
+            )
+        },
+    )?;
     let durable = group.durable();
     let in_order = seen.visible <= seen.commit
         && seen.commit <= last.index
         && durable <= last.index
         && start <= seen.visible.next();
     hold(Rule::WatermarksInOrder, in_order, || {
-        format!("{}: {seen:?}, durable {durable}, log {start} to {last}", group.id())
+        format!(
+            "{}: {seen:?}, durable {durable}, log {start} to {last}",
+            group.id()
+        )
     })?;
     // What retention has dropped was durable elsewhere, and counts for nothing any more.
     let written = match (log.at(durable), image.log.at(durable)) {
@@ -60,7 +72,11 @@ pub(crate) fn check_step(
         (None, _) => true,
     };
     hold(Rule::WatermarksInOrder, written, || {
-        format!("{} takes {durable} for durable; its disk has {}", group.id(), image.log.last())
+        format!(
+            "{} takes {durable} for durable; its disk has {}",
+            group.id(),
+            image.log.last()
+        )
     })?;
     let passive = group.condition() == Condition::Sound || group.role() == Role::Follower;
     hold(Rule::DamagedIsPassive, passive, || {

@@ -59,10 +59,15 @@ impl World {
         let token = self.token(number as u64);
         let load = &self.profile.load;
         let client = &mut self.clients[number];
-        self.events.push(self.now + client.pause(load.every), Event::Client(number));
+        self.events
+            .push(self.now + client.pause(load.every), Event::Client(number));
         let draws = &mut client.draws;
         let any = draws.below(nodes) as usize;
-        let node = if draws.chance(load.astray) { any } else { client.believes };
+        let node = if draws.chance(load.astray) {
+            any
+        } else {
+            client.believes
+        };
         let call = if draws.chance(load.reads) {
             Call::Read(token, self.history.fresh())
         } else {
@@ -71,7 +76,11 @@ impl World {
                 token,
                 entries: entries as u32,
                 bytes: (0..entries).map(|_| draws.below(load.most_bytes) + 1).sum(),
-                acks: if draws.chance(load.acks_all) { Acks::All } else { Acks::Leader },
+                acks: if draws.chance(load.acks_all) {
+                    Acks::All
+                } else {
+                    Acks::Leader
+                },
             })
         };
         let gives_up = draws.chance(GIVES_UP);
@@ -108,7 +117,12 @@ impl World {
         }
     }
 
-    pub(super) fn read_ready(&mut self, node: usize, token: Token, index: Index) -> Result<(), Broken> {
+    pub(super) fn read_ready(
+        &mut self,
+        node: usize,
+        token: Token,
+        index: Index,
+    ) -> Result<(), Broken> {
         let process = self.nodes[node].process_mut().expect("it was there");
         let fresh = process.waiting.reads.remove(&token);
         hold(Rule::EffectsMakeSense, fresh.is_some(), || {
@@ -119,7 +133,10 @@ impl World {
     }
 
     pub(super) fn rejected(&mut self, node: usize, token: Token, reason: Rejection) {
-        if self.proposing.is_some_and(|proposal| proposal.token == token) {
+        if self
+            .proposing
+            .is_some_and(|proposal| proposal.token == token)
+        {
             self.proposing = None;
         }
         if let Some(process) = self.nodes[node].process_mut() {
@@ -129,7 +146,9 @@ impl World {
             return;
         };
         client.believes = match reason {
-            Rejection::NotLeader { leader: Some(leader) } => leader.node.0 as usize,
+            Rejection::NotLeader {
+                leader: Some(leader),
+            } => leader.node.0 as usize,
             Rejection::NotLeader { leader: None } | Rejection::LeadershipLost => {
                 client.draws.below(self.nodes.len() as u64) as usize
             }
@@ -147,9 +166,14 @@ impl World {
             && last <= durable
         {
             process.waiting.durable.pop_front();
-            let there = disk.at(last).map_or(last < disk.start(), |base| base.chain == chain);
+            let there = disk
+                .at(last)
+                .map_or(last < disk.start(), |base| base.chain == chain);
             hold(Rule::AcknowledgedIsThere, there, || {
-                format!("n{node} acknowledges {token:?} at {last}, its disk has {}", disk.last())
+                format!(
+                    "n{node} acknowledges {token:?} at {last}, its disk has {}",
+                    disk.last()
+                )
             })?;
         }
         Ok(())

@@ -1,11 +1,11 @@
 //! Carrying out what a core wants done, as a broker's driver does, and holding each effect against
 //! the oracles.
 
-use raft::{Acks, Content, Effect, Index, Io, Message, ReplicaId, Role, Span, Term};
+use raft::{Acks, Content, Effect, Index, Io, Message, ReplicaId, Role, Settings, Span, Term};
 use smallvec::SmallVec;
 
 use super::{Event, World};
-use crate::check::{Broken, Rule, Sender, check_departure, hold};
+use crate::check::{Broken, Load, Rule, Sender, check_departure, hold};
 use crate::disk::{Record, Stored};
 use crate::log::Value;
 use crate::replica::{Packet, Process, Received};
@@ -24,9 +24,11 @@ impl World {
             }
             Effect::Append { io, span, content } => self.append(node, io, span, content, received),
             Effect::Truncate { io, last } => self.truncate(node, io, last),
-            Effect::Reset { io, start, previous_term } => {
-                self.reset(node, io, start, previous_term, received)
-            }
+            Effect::Reset {
+                io,
+                start,
+                previous_term,
+            } => self.reset(node, io, start, previous_term, received),
             Effect::Send { message, after } => self.send(node, message, after),
             Effect::ReadSpan { to, first } => {
                 self.read_span(node, to, first);
@@ -35,8 +37,13 @@ impl World {
             Effect::Committed(index) => self.committed(node, index),
             Effect::Visible(index) => self.shown(node, index),
             Effect::ReadReady { token, index } => self.read_ready(node, token, index),
-            Effect::RoleChanged { role, term, leader } => self.role_changed(node, role, term, leader),
-            Effect::ConfigurationInForce { index, configuration } => {
+            Effect::RoleChanged { role, term, leader } => {
+                self.role_changed(node, role, term, leader)
+            }
+            Effect::ConfigurationInForce {
+                index,
+                configuration,
+            } => {
                 let process = self.process(node);
                 let latest = process.log.configurations().last();
                 let same = latest.is_some_and(|latest| *latest == (index, configuration));
@@ -60,7 +67,12 @@ impl World {
     fn tell_effect(&mut self, node: usize, effect: &Effect) {
         let told = match effect {
             Effect::Send { message, after } => {
-                let Message { from, to, term, body } = message;
+                let Message {
+                    from,
+                    to,
+                    term,
+                    body,
+                } = message;
                 self.tell(|| format!("{from} -> {to} after {after:?}: {term} {body:?}"));
                 return;
             }
@@ -70,11 +82,18 @@ impl World {
     }
 
     fn process(&mut self, node: usize) -> &mut Process {
-        self.nodes[node].process_mut().expect("a process runs while its effects are carried out")
+        self.nodes[node]
+            .process_mut()
+            .expect("a process runs while its effects are carried out")
     }
 
     /// Begins a write. The core's own are numbered one after the other.
-    pub(super) fn write(&mut self, node: usize, record: Record, io: Option<Io>) -> Result<(), Broken> {
+    pub(super) fn write(
+        &mut self,
+        node: usize,
+        record: Record,
+        io: Option<Io>,
+    ) -> Result<(), Broken> {
         let process = self.process(node);
         if let Some(io) = io {
             hold(Rule::EffectsMakeSense, io.0 == process.asked.0 + 1, || {
@@ -89,7 +108,15 @@ impl World {
         let run = state.run;
         if let Some(replica) = &mut state.replica {
             let number = replica.disk.write(record, io, commit);
-            self.events.push(self.now + takes, Event::Written { node, run, number, fails });
+            self.events.push(
+                self.now + takes,
+                Event::Written {
+                    node,
+                    run,
+                    number,
+                    fails,
+                },
+            );
         }
         Ok(())
     }
@@ -103,20 +130,29 @@ impl World {
         received: Option<&Received>,
     ) -> Result<(), Broken> {
         let last = self.process(node).log.last();
-        let follows = span.first == last.index.next() && span.last >= span.first && span.term >= last.term;
-        hold(Rule::EffectsMakeSense, follows, || format!("n{node} appends {span} after {last}"))?;
+        let follows =
+            span.first == last.index.next() && span.last >= span.first && span.term >= last.term;
+        hold(Rule::EffectsMakeSense, follows, || {
+            format!("n{node} appends {span} after {last}")
+        })?;
         let (values, configurations) = self.contents(node, &span, &content, received)?;
         let process = self.nodes[node].process_mut().expect("it was there");
         let mut index = span.first;
         for stored in &values {
             let entry = process.log.append(stored.term, stored.value, stored.bytes);
             self.history.appended(index, &entry)?;
-            let named = configurations.iter().any(|(at, it)| {
-                *at == index && Value::configuration(it) == stored.value
-            });
-            hold(Rule::EffectsMakeSense, named == stored.value.is_configuration(), || {
-                format!("n{node}: {index} is a membership, and is not named as one, or not the same one")
-            })?;
+            let named = configurations
+                .iter()
+                .any(|(at, it)| *at == index && Value::configuration(it) == stored.value);
+            hold(
+                Rule::EffectsMakeSense,
+                named == stored.value.is_configuration(),
+                || {
+                    format!(
+                        "n{node}: {index} is a membership, and is not named as one, or not the same one"
+                    )
+                },
+            )?;
             index = index.next();
         }
         for (index, configuration) in &configurations {
@@ -142,7 +178,10 @@ impl World {
     }
 
     /// What the entries of an append are.
-    #[expect(clippy::type_complexity, reason = "entries, and the memberships among them")]
+    #[expect(
+        clippy::type_complexity,
+        reason = "entries, and the memberships among them"
+    )]
     fn contents(
         &mut self,
         node: usize,
@@ -169,8 +208,10 @@ impl World {
                 let process = self.process(node);
                 let knows_none = process.log.configurations().is_empty();
                 // The founding membership is no entry: it comes with the first, to whom has none.
-                let founding = |index: Index| index == Index(0) && span.first == Index(1) && knows_none;
-                let inside = |index: Index| founding(index) || (span.first..=span.last).contains(&index);
+                let founding =
+                    |index: Index| index == Index(0) && span.first == Index(1) && knows_none;
+                let inside =
+                    |index: Index| founding(index) || (span.first..=span.last).contains(&index);
                 let received = received.filter(|received| received.first <= span.first);
                 let Some(received) = received else {
                     return hold(Rule::EffectsMakeSense, false, || {
@@ -179,8 +220,15 @@ impl World {
                     .map(|()| Default::default());
                 };
                 let skipped = (span.first.0 - received.first.0) as usize;
-                let entries = received.entries.iter().skip(skipped).take(span.entries() as usize);
-                let named = received.configurations.iter().filter(|(index, _)| inside(*index));
+                let entries = received
+                    .entries
+                    .iter()
+                    .skip(skipped)
+                    .take(span.entries() as usize);
+                let named = received
+                    .configurations
+                    .iter()
+                    .filter(|(index, _)| inside(*index));
                 (entries.copied().collect(), named.cloned().collect())
             }
         };
@@ -201,10 +249,15 @@ impl World {
         let process = replica.process.as_mut().expect("it was there");
         let there = last < process.log.last_index() && last >= process.log.start().previous();
         hold(Rule::EffectsMakeSense, there, || {
-            format!("n{node} cuts all after {last}; its log ends at {}", process.log.last())
+            format!(
+                "n{node} cuts all after {last}; its log ends at {}",
+                process.log.last()
+            )
         })?;
         self.history.cut(replica.id, last, &process.log)?;
-        replica.promises.check_cut(replica.id, process.group.term(), last)?;
+        replica
+            .promises
+            .check_cut(replica.id, process.group.term(), last)?;
         process.log.truncate(last);
         process.forget_after(last);
         self.write(node, Record::Truncate(last), Some(io))
@@ -223,7 +276,9 @@ impl World {
         let configuration = received.and_then(|received| received.snapshot.clone());
         let (Some(base), Some(configuration)) = (base, configuration) else {
             return hold(Rule::CommittedStays, false, || {
-                format!("n{node} begins anew at {start} after {previous_term}; committed is {committed:?}")
+                format!(
+                    "n{node} begins anew at {start} after {previous_term}; committed is {committed:?}"
+                )
             });
         };
         let process = self.process(node);
@@ -243,35 +298,13 @@ impl World {
         let sound = message.from == process.group.id() && message.to != message.from;
         let asked = after.is_none_or(|io| io <= process.asked);
         hold(Rule::EffectsMakeSense, sound && asked, || {
-            format!("n{node} sends {message:?} after {after:?}, asked was {:?}", process.asked)
+            format!(
+                "n{node} sends {message:?} after {after:?}, asked was {:?}",
+                process.asked
+            )
         })?;
         let packet = Box::new(process.attach(message));
-        if let raft::Body::Append { spans, .. } = &packet.message.body {
-            if spans.is_empty() {
-                // A question: what went before it counts as lost.
-                process.flows.forget(packet.message.to);
-            }
-        }
-        if let raft::Body::Append { previous, .. } = &packet.message.body
-            && !packet.entries.is_empty()
-        {
-            let load = crate::check::Load {
-                previous: previous.index,
-                last: Index(previous.index.0 + packet.entries.len() as u64),
-                bytes: packet.entries.iter().map(|entry| entry.bytes).sum(),
-            };
-            // What was appended in this very step goes whole: nobody knows yet where to cut it.
-            let is_fresh = (load.previous.next(), load.last) == (process.fresh.first, process.fresh.last);
-            let one = load.last == load.previous.next();
-            hold(Rule::InFlightIsBounded, one || is_fresh || load.bytes <= settings.message_bytes, || {
-                format!("{load:?}: a message has at most {} bytes", settings.message_bytes)
-            })?;
-            let to = packet.message.to;
-            // One that is no member any more is told that as the last thing.
-            if let Some(matched) = process.group.matched(to) {
-                process.flows.sent(to, load, matched, settings)?;
-            }
-        }
+        check_flow(process, &packet, settings)?;
         match after {
             Some(io) if io > process.durable => {
                 process.outbox.push((io, packet));
@@ -284,12 +317,19 @@ impl World {
     /// A message leaves.
     pub(super) fn depart(&mut self, node: usize, packet: Box<Packet>) -> Result<(), Broken> {
         let to = packet.message.to;
-        let replica = self.nodes[node].replica.as_mut().expect("whoever sends is there");
+        let replica = self.nodes[node]
+            .replica
+            .as_mut()
+            .expect("whoever sends is there");
         let mut promises = std::mem::take(&mut replica.promises);
-        let replica = self.nodes[node].replica.as_ref().expect("whoever sends is there");
+        let replica = self.nodes[node]
+            .replica
+            .as_ref()
+            .expect("whoever sends is there");
         let process = replica.process.as_ref().expect("whoever sends runs");
         let receiver = self.nodes[to.node.0 as usize].process();
-        let answers = receiver.filter(|it| it.group.id() == to && it.leads() == Some(packet.message.term));
+        let answers =
+            receiver.filter(|it| it.group.id() == to && it.leads() == Some(packet.message.term));
         let mut sender = Sender {
             image: replica.disk.image(),
             is_damaged: process.group.condition() == raft::Condition::Damaged,
@@ -317,7 +357,15 @@ impl World {
         let state = &mut self.nodes[node];
         let takes = state.disk_draws.exponential(self.profile.read_delay);
         let run = state.run;
-        self.events.push(self.now + takes, Event::SpanRead { node, run, to, first });
+        self.events.push(
+            self.now + takes,
+            Event::SpanRead {
+                node,
+                run,
+                to,
+                first,
+            },
+        );
     }
 
     fn committed(&mut self, node: usize, index: Index) -> Result<(), Broken> {
@@ -334,7 +382,8 @@ impl World {
             lost,
         };
         let leader = (id, process.group.term());
-        self.history.leader_commits(leader, index, &process.log, configuration, &copies)
+        self.history
+            .leader_commits(leader, index, &process.log, configuration, &copies)
     }
 
     fn shown(&mut self, node: usize, index: Index) -> Result<(), Broken> {
@@ -342,9 +391,16 @@ impl World {
         if matches!(process.role, Role::Leader | Role::Elected) {
             self.history.shown(index);
         }
-        hold(Rule::WatermarksInOrder, index <= self.history.visible(), || {
-            format!("n{node} shows {index}; no leader has shown more than {}", self.history.visible())
-        })?;
+        hold(
+            Rule::WatermarksInOrder,
+            index <= self.history.visible(),
+            || {
+                format!(
+                    "n{node} shows {index}; no leader has shown more than {}",
+                    self.history.visible()
+                )
+            },
+        )?;
         let waiting = &mut process.waiting.visible;
         while let Some((last, chain, _)) = waiting.front().copied()
             && last <= index
@@ -376,9 +432,7 @@ impl World {
             process.flows.clear();
             process.waiting.durable.clear();
         }
-        if role == Role::Leader {
-            self.healing.leads(self.now);
-        }
+        self.healing.leads(role, self.now);
         Ok(())
     }
 
@@ -393,9 +447,11 @@ impl World {
         };
         let bytes = process.uncommitted();
         let alone = bytes == proposal.bytes;
-        hold(Rule::UncommittedIsBounded, alone || bytes <= settings.uncommitted_bytes, || {
-            format!("n{node} accepts {proposal:?} and has {bytes} uncommitted bytes")
-        })?;
+        hold(
+            Rule::UncommittedIsBounded,
+            alone || bytes <= settings.uncommitted_bytes,
+            || format!("n{node} accepts {proposal:?} and has {bytes} uncommitted bytes"),
+        )?;
         let waits = (span.last, process.log.end().chain, token);
         match proposal.acks {
             Acks::Leader => process.waiting.durable.push_back(waits),
@@ -432,5 +488,38 @@ fn check_joint(before: &raft::Configuration, after: &raft::Configuration) -> Res
     let (voters, outgoing, _) = after.parts();
     let same = voters == old_voters && (outgoing.is_none() || outgoing == old_outgoing);
     let begins = old_outgoing.is_none() && outgoing.as_ref() == Some(&old_voters);
-    hold(Rule::ChangesAreJoint, same || begins, || format!("{before}, then {after}"))
+    hold(Rule::ChangesAreJoint, same || begins, || {
+        format!("{before}, then {after}")
+    })
+}
+
+/// What is under way to a follower, with this message, is no more than may be.
+fn check_flow(process: &mut Process, packet: &Packet, settings: &Settings) -> Result<(), Broken> {
+    let raft::Body::Append { previous, .. } = &packet.message.body else {
+        return Ok(());
+    };
+    let to = packet.message.to;
+    if packet.entries.is_empty() {
+        // A question: what went before it counts as lost.
+        process.flows.forget(to);
+        return Ok(());
+    }
+    let load = Load {
+        previous: previous.index,
+        last: Index(previous.index.0 + packet.entries.len() as u64),
+        bytes: packet.entries.iter().map(|entry| entry.bytes).sum(),
+    };
+    // What was appended in this very step goes whole: nobody knows yet where to cut it.
+    let fresh = (process.fresh.first, process.fresh.last);
+    let whole = (load.previous.next(), load.last) == fresh || load.last == load.previous.next();
+    let short = load.bytes <= settings.message_bytes;
+    hold(Rule::InFlightIsBounded, whole || short, || {
+        let most = settings.message_bytes;
+        format!("{load:?}: a message has at most {most} bytes")
+    })?;
+    // One that is no member any more is told that as the last thing.
+    match process.group.matched(to) {
+        Some(matched) => process.flows.sent(to, load, matched, settings),
+        None => Ok(()),
+    }
 }

@@ -22,7 +22,9 @@ impl World {
                 self.wipe(node);
             }
             Fault::Pause { node } => self.nodes[node].paused += 1,
-            Fault::Skew { node, drift_ppm, .. } => self.set_drift(node, drift_ppm),
+            Fault::Skew {
+                node, drift_ppm, ..
+            } => self.set_drift(node, drift_ppm),
             Fault::Disk { node, fault } => match fault {
                 DiskFault::Slow { mean } => self.nodes[node].slow.push(mean),
                 DiskFault::FailSync => self.nodes[node].failing += 1,
@@ -74,7 +76,7 @@ impl World {
     }
 
     /// The node goes down: its process dies, and what was not durable may be gone.
-    fn down(&mut self, node: usize) {
+    pub(super) fn down(&mut self, node: usize) {
         self.nodes[node].down += 1;
         self.crash(node);
     }
@@ -182,7 +184,9 @@ impl World {
     /// Whether every membership that counts somewhere would still have a quorum of whole disks.
     fn survives_without(&self, id: ReplicaId) -> bool {
         let memberships = self.memberships_in_force();
-        memberships.iter().all(|it| it.is_quorum(|voter| voter != id && self.is_whole(voter)))
+        memberships
+            .iter()
+            .all(|it| it.is_quorum(|voter| voter != id && self.is_whole(voter)))
     }
 
     /// Whether a replica has all that it ever had.
@@ -215,6 +219,10 @@ impl World {
         }
         let since = committed.map_or(Index(0), |(index, _)| index);
         let later = all.into_iter().filter(|(index, _)| *index > since);
-        committed.into_iter().chain(later).map(|(_, configuration)| configuration).collect()
+        committed
+            .into_iter()
+            .chain(later)
+            .map(|(_, configuration)| configuration)
+            .collect()
     }
 }

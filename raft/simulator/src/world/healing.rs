@@ -44,7 +44,8 @@ pub(crate) struct Healing {
     committed: Index,
     terms: Option<Term>,
     sent: Option<u64>,
-    /// When anybody last began to serve.
+    /// When anybody was last elected, and last began to serve.
+    elected: Option<Time>,
     served: Option<Time>,
     every: Duration,
 }
@@ -60,6 +61,7 @@ impl Healing {
             committed: Index(0),
             terms: None,
             sent: None,
+            elected: None,
             served: None,
             every: election / 4,
         }
@@ -79,13 +81,18 @@ impl Healing {
         ]
     }
 
-    pub(super) fn leads(&mut self, now: Time) {
-        self.served = Some(now);
+    /// Somebody was elected, or has begun to serve.
+    pub(super) fn leads(&mut self, role: Role, now: Time) {
+        match role {
+            Role::Elected => self.elected = Some(now),
+            Role::Leader => self.served = Some(now),
+            _ => {}
+        }
     }
 
-    /// When somebody last became a leader that serves.
-    pub(crate) fn served(&self) -> Option<Time> {
-        self.served
+    /// When somebody was last elected, and last became a leader that serves.
+    pub(super) fn elected_and_served(&self) -> (Option<Time>, Option<Time>) {
+        (self.elected, self.served)
     }
 }
 
@@ -108,7 +115,10 @@ impl World {
                 let serves = self.leader().is_some() && committed > self.healing.committed;
                 hold(Rule::ServesAfterHealing, serves, || {
                     let before = self.healing.committed;
-                    format!("{before} was committed when the faults were over, {committed} is now; {}", self.parts())
+                    format!(
+                        "{before} was committed when the faults were over, {committed} is now; {}",
+                        self.parts()
+                    )
                 })
             }
             Milestone::TermsRest => {
@@ -127,27 +137,39 @@ impl World {
         if !self.open {
             return Ok(());
         }
-        self.events.push(self.now + self.healing.every, Event::Milestone(Milestone::Try));
+        self.events.push(
+            self.now + self.healing.every,
+            Event::Milestone(Milestone::Try),
+        );
         let Some((node, _)) = self.leader() else {
             return Ok(());
         };
         let token = self.token(OPERATOR);
-        self.called(node, Call::Propose(Proposal {
-            token,
-            entries: 1,
-            bytes: 1,
-            acks: Acks::Leader,
-        }))
+        self.called(
+            node,
+            Call::Propose(Proposal {
+                token,
+                entries: 1,
+                bytes: 1,
+                acks: Acks::Leader,
+            }),
+        )
     }
 
     fn greatest_term(&self) -> Term {
         let members = self.live_members();
-        members.iter().map(|(_, group)| group.term()).max().unwrap_or_default()
+        members
+            .iter()
+            .map(|(_, group)| group.term())
+            .max()
+            .unwrap_or_default()
     }
 
     /// The members of the leader's membership that run.
     fn live_members(&self) -> Vec<(usize, &Group)> {
-        let leader = self.leader().and_then(|(node, _)| self.nodes[node].process());
+        let leader = self
+            .leader()
+            .and_then(|(node, _)| self.nodes[node].process());
         let Some(configuration) = leader.and_then(|leader| leader.group.configuration()) else {
             return Vec::new();
         };
@@ -156,7 +178,11 @@ impl World {
             let process = self.nodes[node].process()?;
             (process.group.id() == id).then_some((node, &process.group))
         };
-        configuration.members().into_iter().filter_map(running).collect()
+        configuration
+            .members()
+            .into_iter()
+            .filter_map(running)
+            .collect()
     }
 
     /// What every replica is at, for people.
@@ -183,35 +209,61 @@ impl World {
         self.check_converged()?;
         let terms = self.greatest_term();
         hold(Rule::TermsRest, self.healing.terms == Some(terms), || {
-            format!("{:?} some seconds ago, {terms} now; {}", self.healing.terms, self.parts())
+            format!(
+                "{:?} some seconds ago, {terms} now; {}",
+                self.healing.terms,
+                self.parts()
+            )
         })?;
         self.check_quiet()
     }
 
     fn check_converged(&self) -> Result<(), Broken> {
         let converged = |holds: bool, why: &str| {
-            hold(Rule::ConvergesAfterHealing, holds, || format!("{why}: {}", self.parts()))
+            hold(Rule::ConvergesAfterHealing, holds, || {
+                format!("{why}: {}", self.parts())
+            })
         };
-        let leader = self.leader().and_then(|(node, _)| self.nodes[node].process());
+        let leader = self
+            .leader()
+            .and_then(|(node, _)| self.nodes[node].process());
         let Some(leader) = leader else {
             return converged(false, "nobody leads");
         };
         let last = leader.log.last_index();
         let end = leader.log.at(last);
-        let joint = leader.group.configuration().is_some_and(raft::Configuration::is_joint);
+        let joint = leader
+            .group
+            .configuration()
+            .is_some_and(raft::Configuration::is_joint);
         converged(!joint, "a change is half done")?;
-        converged(leader.group.commit() == last, "the leader has uncommitted entries")?;
-        converged(self.history.committed() == last, "the leader lacks what is committed")?;
-        converged(self.history.committed_at(last) == end, "the leader's log is another one")?;
+        converged(
+            leader.group.commit() == last,
+            "the leader has uncommitted entries",
+        )?;
+        converged(
+            self.history.committed() == last,
+            "the leader lacks what is committed",
+        )?;
+        converged(
+            self.history.committed_at(last) == end,
+            "the leader's log is another one",
+        )?;
         for (node, group) in self.live_members() {
             let log = self.nodes[node].process().map(|process| &process.log);
             converged(log.and_then(|log| log.at(last)) == end, "a log differs")?;
             converged(group.last() == leader.group.last(), "a log is longer")?;
-            converged(group.commit() == last && group.visible() == last, "a watermark is behind")?;
+            converged(
+                group.commit() == last && group.visible() == last,
+                "a watermark is behind",
+            )?;
             converged(group.durable() == last, "a disk is behind")?;
             converged(group.condition() == Condition::Sound, "a log is not mended")?;
             let follows = group.role() == Role::Follower || group.id() == leader.group.id();
-            converged(follows && group.leader() == Some(leader.group.id()), "the leader is not known")?;
+            converged(
+                follows && group.leader() == Some(leader.group.id()),
+                "the leader is not known",
+            )?;
         }
         Ok(())
     }
@@ -219,8 +271,12 @@ impl World {
     /// Nothing is sent when nothing is to be said, if the group may fall quiet and all its members
     /// are there to be told.
     fn check_quiet(&self) -> Result<(), Broken> {
-        let leader = self.leader().and_then(|(node, _)| self.nodes[node].process());
-        let members = leader.and_then(|leader| leader.group.configuration()).map(raft::Configuration::members);
+        let leader = self
+            .leader()
+            .and_then(|(node, _)| self.nodes[node].process());
+        let members = leader
+            .and_then(|leader| leader.group.configuration())
+            .map(raft::Configuration::members);
         let live = self.live_members();
         let all_there = members.is_some_and(|members| members.len() == live.len());
         if self.profile.settings.quiesce_after.is_none() || !all_there {
@@ -228,11 +284,22 @@ impl World {
         }
         let sent = self.network.total_traffic().messages;
         let quiet = live.iter().all(|(_, group)| group.is_quiet());
-        hold(Rule::QuietIsQuiet, quiet && self.healing.sent == Some(sent), || {
-            let before = self.healing.sent.unwrap_or_default();
-            let awake: Vec<_> = live.iter().filter(|(_, group)| !group.is_quiet()).collect();
-            let awake: Vec<String> = awake.iter().map(|(_, group)| group.id().to_string()).collect();
-            format!("{} messages in {LISTEN:?}; {awake:?} are awake; {}", sent - before, self.parts())
-        })
+        hold(
+            Rule::QuietIsQuiet,
+            quiet && self.healing.sent == Some(sent),
+            || {
+                let before = self.healing.sent.unwrap_or_default();
+                let awake: Vec<_> = live.iter().filter(|(_, group)| !group.is_quiet()).collect();
+                let awake: Vec<String> = awake
+                    .iter()
+                    .map(|(_, group)| group.id().to_string())
+                    .collect();
+                format!(
+                    "{} messages in {LISTEN:?}; {awake:?} are awake; {}",
+                    sent - before,
+                    self.parts()
+                )
+            },
+        )
     }
 }

@@ -10,10 +10,12 @@ use crate::check::Broken;
 impl World {
     /// Every node looks which others answer, and tells its replica what has changed.
     pub(super) fn look(&mut self) -> Result<(), Broken> {
-        self.events.push(self.now + self.profile.detection, Event::Look);
+        self.events
+            .push(self.now + self.profile.detection, Event::Look);
         for node in 0..self.nodes.len() {
             for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
-                let silent = !self.answers(node, peer) || self.known_at(node, peer) != self.nodes[peer].id();
+                let silent =
+                    !self.answers(node, peer) || self.known_at(node, peer) != self.nodes[peer].id();
                 self.guess(node, peer, silent)?;
             }
             self.tick_early(node)?;

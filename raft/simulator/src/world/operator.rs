@@ -69,7 +69,9 @@ impl World {
     /// Who leads, as far as the operator knows; now and then it asks somebody else.
     fn addressee(&self, node: usize, draws: &mut Draws) -> usize {
         let astray = draws.chance(0.1);
-        self.leader().filter(|_| !astray).map_or(node, |(leader, _)| leader)
+        self.leader()
+            .filter(|_| !astray)
+            .map_or(node, |(leader, _)| leader)
     }
 
     fn ask_for_transfer(&mut self, node: usize, draws: &mut Draws) -> Result<(), Broken> {
@@ -171,7 +173,11 @@ impl World {
     /// A replica that can join, on a node that has none in the group. It is made first if need be. One
     /// that was named by a membership before is deleted, and another one made in its place.
     fn candidate(&mut self, present: &Configuration, draws: &mut Draws) -> Option<ReplicaId> {
-        let taken: Vec<usize> = present.members().iter().map(|id| id.node.0 as usize).collect();
+        let taken: Vec<usize> = present
+            .members()
+            .iter()
+            .map(|id| id.node.0 as usize)
+            .collect();
         let free = |node: &usize| !taken.contains(node) && self.nodes[*node].down == 0;
         let free: Vec<usize> = (0..self.nodes.len()).filter(free).collect();
         let node = *draws.pick(&free)?;
@@ -195,7 +201,9 @@ impl World {
 
     /// Whether no membership that may still count names it.
     fn is_out(&self, id: ReplicaId) -> bool {
-        self.memberships_in_force().iter().all(|it| !it.members().contains(&id))
+        self.memberships_in_force()
+            .iter()
+            .all(|it| !it.members().contains(&id))
     }
 
     /// Replicas that have left the group are deleted some time later.
@@ -204,7 +212,9 @@ impl World {
             let Some(id) = self.nodes[node].id() else {
                 continue;
             };
-            let leads = self.nodes[node].process().is_some_and(|it| it.group.role() == Role::Leader);
+            let leads = self.nodes[node]
+                .process()
+                .is_some_and(|it| it.group.role() == Role::Leader);
             let mut draws = self.seed.draws("sweep", &[node as u64, self.now.0]);
             let soon = draws.chance(0.1) || !self.open;
             if soon && !leads && self.named.contains(&id) && self.is_out(id) {
