@@ -56,6 +56,8 @@ pub(crate) struct Process {
     pub(crate) residency: Residency,
     pub(crate) seen: Seen,
     pub(crate) flows: Flows,
+    /// The memberships in its log have changed in this step.
+    pub(crate) membership_changed: bool,
     /// What was appended last.
     pub(crate) fresh: Span,
     /// The place at which its reign began, while it leads.
@@ -183,6 +185,7 @@ impl Process {
             residency: Residency::new(around.resident),
             seen: Seen::of(&group),
             flows: Flows::default(),
+            membership_changed: true,
             fresh: Span {
                 first: Index(0),
                 last: Index(0),

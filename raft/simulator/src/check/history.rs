@@ -28,6 +28,17 @@ pub(crate) struct History {
     reads: u64,
 }
 
+/// A majority of the voters, and of the outgoing ones while there are any: counted here once more, for
+/// the core's own count is what is to be checked.
+fn is_quorum(configuration: &Configuration, has: impl Fn(ReplicaId) -> bool) -> bool {
+    let (voters, outgoing, _) = configuration.parts();
+    let majority = |set: &Vec<ReplicaId>| {
+        let having = set.iter().filter(|voter| has(**voter)).count();
+        2 * having > set.len()
+    };
+    majority(&voters) && outgoing.as_ref().is_none_or(majority)
+}
+
 /// Where the durable log of a replica is to be found, if it ever had one.
 pub(crate) trait Holder {
     /// Calls for each copy that the replica has or had: of one that lost its disk, what was on it.
@@ -160,7 +171,7 @@ impl History {
             || format!("{replica}, leader of {term}, commits {index}, which is {entry:?}"),
         )?;
         let chain = entry.unwrap_or_default().chain;
-        let durable = configuration.is_quorum(|voter| holder.holds(voter, index, chain));
+        let durable = is_quorum(configuration, |voter| holder.holds(voter, index, chain));
         hold(Rule::CommitIsDurable, durable, || {
             let members = configuration.members();
             let having = members

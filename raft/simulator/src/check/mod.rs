@@ -22,7 +22,7 @@ use std::fmt;
 pub(crate) use departure::{Promises, Sender, check_departure};
 pub(crate) use flow::{Flows, Load};
 pub(crate) use history::{History, Holder};
-pub(crate) use step::{Seen, check_step};
+pub(crate) use step::{Seen, check_membership, check_outline, check_step};
 
 /// What can be broken. In the words of violations and regression files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -84,3 +84,25 @@ pub(crate) fn check_step(
     })?;
     Ok(seen)
 }
+
+/// The membership in force is the last one in the log: appended, and not cut.
+pub(crate) fn check_membership(group: &Group, log: &Log) -> Result<(), Broken> {
+    let latest = log.configurations().last().map(|(_, latest)| latest);
+    hold(Rule::OutlineIsLog, group.configuration() == latest, || {
+        let says = group.configuration();
+        format!(
+            "{}: {says:?} is in force, the log has {latest:?}",
+            group.id()
+        )
+    })
+}
+
+/// Everything that the core knows of its log, entry by entry: costly, so it is for the end of a run.
+pub(crate) fn check_outline(group: &Group, log: &Log) -> Result<(), Broken> {
+    let same =
+        group.term_ends() == log.term_ends() && group.configurations() == log.configurations();
+    hold(Rule::OutlineIsLog, same, || {
+        let (says, has) = (group.term_ends(), log.term_ends());
+        format!("{} knows {says:?} of {has:?}", group.id())
+    })
+}

@@ -4,7 +4,7 @@
 use raft::{CommitRule, Index, Input, ReplicaId, Role};
 
 use super::{Event, World};
-use crate::check::{Broken, Holder, Rule, Seen, check_step, hold};
+use crate::check::{Broken, Holder, Rule, Seen, check_membership, check_step, hold};
 use crate::replica::{Packet, Process, Received, Surroundings, View};
 
 impl World {
@@ -259,6 +259,9 @@ impl World {
         };
         let before = process.seen;
         process.seen = check_step(&process.group, before, &process.log, replica.disk.image())?;
+        if std::mem::take(&mut process.membership_changed) {
+            check_membership(&process.group, &process.log)?;
+        }
         if !process.waiting.durable.is_empty() {
             self.answer_durable(node)?;
         }

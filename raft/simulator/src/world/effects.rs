@@ -1,14 +1,20 @@
 //! Carrying out what a core wants done, as a broker's driver does, and holding each effect against
 //! the oracles.
 
-use raft::{Acks, Content, Effect, Index, Io, Message, ReplicaId, Role, Settings, Span, Term};
+use raft::{
+    Acks, Content, Effect, Index, Input, Io, Message, ReplicaId, Role, Settings, Span, Term,
+};
 use smallvec::SmallVec;
 
+use super::clients::Call;
 use super::{Event, World};
 use crate::check::{Broken, Load, Rule, Sender, check_departure, hold};
 use crate::disk::{Record, Stored};
 use crate::log::Value;
 use crate::replica::{Packet, Process, Received};
+
+/// The share of snapshots that cannot be sent: what belongs to them could not be read.
+const SNAPSHOT_FAILS: f64 = 0.1;
 
 impl World {
     pub(super) fn carry_out(
@@ -56,7 +62,12 @@ impl World {
                 self.rejected(node, token, reason);
                 Ok(())
             }
-            Effect::Repaired => self.write(node, Record::Sound, None),
+            Effect::Repaired => {
+                // From here on its copy counts again, and no longer what was lost.
+                let id = self.process(node).group.id();
+                self.lost.remove(&id);
+                self.write(node, Record::Sound, None)
+            }
             Effect::Fatal(_) => {
                 self.dying.push(node);
                 Ok(())
@@ -155,6 +166,7 @@ impl World {
             )?;
             index = index.next();
         }
+        process.membership_changed = !configurations.is_empty();
         for (index, configuration) in &configurations {
             let before = process.log.configurations().last();
             if let Some((_, before)) = before {
@@ -259,6 +271,7 @@ impl World {
             .promises
             .check_cut(replica.id, process.group.term(), last)?;
         process.log.truncate(last);
+        process.membership_changed = true;
         process.forget_after(last);
         self.write(node, Record::Truncate(last), Some(io))
     }
@@ -284,6 +297,7 @@ impl World {
         let process = self.process(node);
         process.log.reset(start, base, configuration.clone());
         process.forget_after(Index(0));
+        process.membership_changed = true;
         let record = Record::Reset {
             start,
             base,
@@ -305,6 +319,13 @@ impl World {
         })?;
         let packet = Box::new(process.attach(message));
         check_flow(process, &packet, settings)?;
+        if let raft::Body::Snapshot { .. } = packet.message.body
+            && process.random.0.chance(SNAPSHOT_FAILS)
+        {
+            let call = Call::Operate(Input::SnapshotFailed(packet.message.to));
+            self.events.push(self.now, Event::Call { node, call });
+            return Ok(());
+        }
         match after {
             Some(io) if io > process.durable => {
                 process.outbox.push((io, packet));

@@ -7,8 +7,9 @@ use raft::{Acks, Condition, Group, Index, Proposal, ReplicaId, Role, Settings, T
 use simulation::Time;
 
 use super::clients::{Call, OPERATOR};
+use super::node::Node;
 use super::{Event, World};
-use crate::check::{Broken, Rule, hold};
+use crate::check::{Broken, Rule, check_outline, hold};
 
 /// Election timeouts, with their spread, that a group has to find a leader. An election seldom takes
 /// three; but the first leader may have to be a certain replica, and that may have to be mended.
@@ -203,6 +204,9 @@ impl World {
 
     /// The end of the run.
     pub(super) fn check_end(&self) -> Result<(), Broken> {
+        for process in self.nodes.iter().filter_map(Node::process) {
+            check_outline(&process.group, &process.log)?;
+        }
         if self.healing.serves.is_none() {
             return Ok(());
         }
