@@ -34,6 +34,7 @@ pub fn broken_by(bug: Bug) -> &'static [Rule] {
             Rule::AcknowledgedStays,
             Rule::CommittedStays,
             Rule::CommitIsDurable,
+            Rule::DurableBeforeSent,
             Rule::InSyncHasIt,
             Rule::EffectsMakeSense,
         ],
