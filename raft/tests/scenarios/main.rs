@@ -3,7 +3,13 @@
 //! adds to it.
 
 mod actor;
+mod damage;
 mod elections;
+mod in_sync;
+mod membership;
+mod quiescence;
+mod reads;
 mod replication;
 mod stage;
+mod transfer;
 mod wording;

@@ -163,7 +163,7 @@ impl Stage {
         self.tells_heartbeats = true;
     }
 
-    fn note(&mut self, words: String) {
+    pub fn note(&mut self, words: String) {
         self.trace.push(Line::Done(words));
     }
 }
