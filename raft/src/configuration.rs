@@ -210,6 +210,12 @@ impl History {
         self.0.drain(..before.saturating_sub(1));
     }
 
+    /// The one in force at what is committed, and all later ones.
+    pub(crate) fn undecided(&self, commit: Index) -> &[(Index, Configuration)] {
+        let committed = self.0.partition_point(|(index, _)| *index <= commit);
+        &self.0[committed.saturating_sub(1)..]
+    }
+
     /// The one in force just before `start`.
     pub(crate) fn before(&self, start: Index) -> Option<&(Index, Configuration)> {
         self.0.iter().rev().find(|(index, _)| *index < start)

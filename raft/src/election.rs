@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::configuration::Configuration;
 use crate::group::{Group, Part, Turn};
 use crate::input::Role;
 use crate::message::Body;
@@ -47,9 +48,10 @@ impl Group {
 
     /// Asks whether it would be elected. Disturbs nobody: no term changes by it.
     pub(crate) fn question(&mut self, turn: &mut Turn<'_>) {
-        if !self.is_voter() || !self.may_vote(turn.now) {
+        if !self.may_lead() || !self.may_vote(turn.now) {
             // Nor does it know a leader any more.
             self.become_follower(turn, None);
+            self.ask_for_leader(turn);
             return;
         }
         let again_at = self.election_time(turn.now, turn.random);
@@ -83,6 +85,19 @@ impl Group {
             self.send(turn, peer, Body::Vote { last, transfer }, None);
         }
         self.count_votes(turn);
+    }
+
+    /// It can only wait for a leader. The group may be quiet, and not know that this replica missed
+    /// something; or its leader, coming back, may be this one.
+    fn ask_for_leader(&mut self, turn: &mut Turn<'_>) {
+        let me = self.me;
+        let members = self.configuration().map(Configuration::members);
+        let Some(members) = members.filter(|members| members.contains(&me)) else {
+            return;
+        };
+        for member in members.into_iter().filter(|member| *member != me) {
+            self.send(turn, member, Body::Lost, None);
+        }
     }
 
     fn other_voters(&self) -> Vec<ReplicaId> {
@@ -134,7 +149,7 @@ impl Group {
         wished: Term,
         last: Position,
     ) {
-        self.stirred(turn);
+        self.stirred_by(turn, from);
         let granted = wished > self.term
             && last >= self.log.last()
             && self.may_vote(turn.now)
@@ -190,7 +205,7 @@ impl Group {
     /// `Body::TimeoutNow`.
     pub(crate) fn told_to_run(&mut self, turn: &mut Turn<'_>, from: ReplicaId) {
         let asked_by_leader = self.leader() == Some(from);
-        if asked_by_leader && self.is_voter() && self.may_vote(turn.now) {
+        if asked_by_leader && self.may_lead() && self.may_vote(turn.now) {
             self.run(turn, true);
         }
     }

@@ -126,7 +126,18 @@ impl Group {
         }
     }
 
-    /// A sign of life in the group: whoever was quiet counts the time again.
+    /// A member misses its leader.
+    pub(crate) fn stirred_by(&mut self, turn: &mut Turn<'_>, from: ReplicaId) {
+        // One that was removed and does not know it keeps nobody awake.
+        let member = self
+            .configuration()
+            .is_some_and(|it| it.members().contains(&from));
+        if member {
+            self.stirred(turn);
+        }
+    }
+
+    /// A sign that the leader may be missed: whoever was quiet counts the time again.
     pub(crate) fn stirred(&mut self, turn: &mut Turn<'_>) {
         match &self.part {
             Part::Follower(follower) if follower.is_quiet() => {
@@ -223,7 +234,8 @@ impl Group {
         });
         let mut changed = false;
         for (index, configuration) in configurations {
-            if (span.first..=span.last).contains(index) {
+            let founding = *index == Index(0) && self.history.latest().is_none();
+            if founding || (span.first..=span.last).contains(index) {
                 self.history.append(*index, configuration.clone());
                 changed = true;
             }

@@ -11,7 +11,7 @@ use crate::lead::Leader;
 use crate::log::Log;
 use crate::message::{Body, Damage, Message};
 use crate::settings::{Reads, Settings};
-use crate::types::{Index, Io, Position, ReplicaId, Span, Term, Time};
+use crate::types::{Index, Io, Position, ReplicaId, Span, Term, Time, Token};
 
 /// A replica of one group.
 ///
@@ -201,6 +201,7 @@ impl Group {
         }
         match body {
             Body::PreVote { last } => return self.asked_before_vote(turn, from, term, last),
+            Body::Lost => return self.stirred_by(turn, from),
             Body::PreVoteReply { granted: true } => return self.encouraged(turn, from, term),
             // Whoever hears a leader does not let itself be drawn into a new term (thesis, 4.2.3).
             Body::Vote {
@@ -224,7 +225,7 @@ impl Group {
 
     fn hear_in_term(&mut self, turn: &mut Turn<'_>, from: ReplicaId, body: Body) {
         match body {
-            Body::PreVote { .. } | Body::Stale => {}
+            Body::PreVote { .. } | Body::Lost | Body::Stale => {}
             Body::PreVoteReply { granted } => self.told_before_vote(turn, from, granted),
             Body::Vote { last, .. } => self.asked_for_vote(turn, from, last),
             Body::VoteReply { granted } => self.voted(turn, from, granted),
@@ -379,6 +380,15 @@ impl Group {
         }
     }
 
+    /// Not done. Whoever comes to a quiet follower may have been to its leader in vain: it counts the
+    /// time again.
+    pub(crate) fn reject(&mut self, turn: &mut Turn<'_>, token: Token, reason: Rejection) {
+        turn.effects.push(Effect::Rejected { token, reason });
+        if matches!(reason, Rejection::NotLeader { .. }) {
+            self.stirred(turn);
+        }
+    }
+
     pub(crate) fn not_leader(&self) -> Rejection {
         Rejection::NotLeader {
             leader: self.leader(),
@@ -392,10 +402,13 @@ impl Group {
             .after(std::time::Duration::from_nanos(added))
     }
 
-    /// Whether it has a vote in the membership in force.
-    pub(crate) fn is_voter(&self) -> bool {
-        self.configuration()
-            .is_some_and(|configuration| configuration.is_voter(self.me))
+    /// Whether it may lead: it votes in the membership in force, or did in one that may still come
+    /// back. Without one that is being removed nobody might be electable until that is committed
+    /// (thesis, section 4.2.2); it does not count itself then.
+    pub(crate) fn may_lead(&self) -> bool {
+        let undecided = self.history.undecided(self.log.marks().commit);
+        let mut memberships = undecided.iter().map(|(_, configuration)| configuration);
+        memberships.any(|configuration| configuration.is_voter(self.me))
     }
 
     /// Whether its vote can be trusted to be one.

@@ -19,11 +19,13 @@ pub enum Input {
     /// A write failed. The group is dead from here on: the process must stop and recover, for what a
     /// disk holds after a failed sync nobody knows (Rebello et al., ATC 2020).
     Failed(Io),
-    /// What was not resident for this replica now is (an answer to [`Effect::ReadSpan`]).
+    /// What was not resident for this replica now is, or could not be read: the answer that every
+    /// [`Effect::ReadSpan`] gets.
     SpanReady(ReplicaId),
     /// The snapshot for this replica could not be sent: it is tried again later.
     SnapshotFailed(ReplicaId),
-    /// Retention has moved the log's start to here, a place that is at most one after what is visible.
+    /// Retention has moved the log's start to here, at most one after what is visible and durable on
+    /// this replica.
     LogStartMoved(Index),
     /// Somebody wants to read what was committed until now.
     ReadBarrier(Token),

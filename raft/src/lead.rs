@@ -126,8 +126,7 @@ impl Group {
     pub(crate) fn propose(&mut self, turn: &mut Turn<'_>, proposal: Proposal) {
         assert!(proposal.entries > 0, "a proposal has entries");
         if let Err(reason) = self.may_propose(&proposal) {
-            let token = proposal.token;
-            turn.effects.push(Effect::Rejected { token, reason });
+            self.reject(turn, proposal.token, reason);
             return;
         }
         self.wake(turn);
@@ -281,15 +280,13 @@ impl Group {
             };
             let near =
                 now.since(peer.caught_up) <= lag_time && last.0 - peer.matched.0 <= lag_entries;
-            // A leader that was just elected knows nothing of the others: it believes them first.
+            // A leader that was just elected knows nothing of the others: it believes them at first.
             let known = peer.matched > Index(0);
-            let may_be = match leader.in_sync.contains(&voter) {
-                true => true,
-                false => !known || peer.matched >= visible,
-            };
-            peer.cure.is_none()
-                && may_be
-                && (near || (!known && now.since(peer.caught_up) <= lag_time))
+            let patient = now.since(peer.caught_up) <= lag_time;
+            let may_be = leader.in_sync.contains(&voter)
+                || (known && peer.matched >= visible)
+                || (!known && last < leader.first);
+            peer.cure.is_none() && may_be && (near || (!known && patient))
         };
         let in_sync: BTreeSet<ReplicaId> = configuration
             .voters()
@@ -346,6 +343,7 @@ impl Group {
             return;
         }
         peer.has(matched, last, turn.now);
+        peer.answered = turn.now;
         self.advance(turn);
         let out_of_sync =
             matches!(&self.part, Part::Leader(leader) if !leader.in_sync.contains(&from));
@@ -460,6 +458,7 @@ impl Group {
 
     /// Something has happened in a quiet group: everybody is heard from here on.
     pub(crate) fn wake(&mut self, turn: &mut Turn<'_>) {
+        let last = self.log.last().index;
         let Some(leader) = self.leading() else {
             return;
         };
@@ -469,8 +468,10 @@ impl Group {
         }
         for peer in leader.peers.values_mut() {
             peer.heard = turn.now;
-            // Nothing was appended meanwhile: who had everything has it.
-            peer.caught_up = turn.now;
+            // Nothing was appended meanwhile: who had everything still has it.
+            if peer.matched == last {
+                peer.caught_up = turn.now;
+            }
         }
         leader.heartbeat_at = Some(turn.now);
         self.say_alive(turn);
@@ -509,11 +510,11 @@ impl Group {
         };
         let mut beats = Vec::with_capacity(leader.peers.len());
         for (peer, progress) in &mut leader.peers {
-            let lately = |then| turn.now.since(then) < interval;
-            if beat == Beat::Idle && lately(progress.sent) && lately(progress.heard) {
+            // Half, so that two messages are never further apart than one and a half intervals.
+            let lately = |then| turn.now.since(then) < interval / 2;
+            if beat == Beat::Idle && lately(progress.sent) && lately(progress.answered) {
                 continue;
             }
-            progress.told(turn.now);
             let beat = Body::Heartbeat {
                 watermarks,
                 matched: progress.matched,

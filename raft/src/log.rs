@@ -166,9 +166,10 @@ impl Log {
 
     /// Retention: the entries before `start` are gone.
     pub(crate) fn move_start(&mut self, start: Index) {
+        let safe = self.marks.visible.min(self.durable);
         assert!(
-            start <= self.marks.visible.next(),
-            "only what was visible may go"
+            start <= safe.next() || start <= self.start,
+            "only what is visible and durable may go"
         );
         if start <= self.start {
             return;
@@ -177,7 +178,6 @@ impl Log {
         self.previous_term = term.expect("what is visible is there");
         self.start = start;
         self.ends.retain(|end| end.index >= start);
-        self.durable = self.durable.max(start.previous());
     }
 
     /// Writes up to this one are durable.

@@ -14,7 +14,7 @@ impl Group {
         let next = match self.may_change(turn.now, &change) {
             Ok(next) => next,
             Err(reason) => {
-                turn.effects.push(Effect::Rejected { token, reason });
+                self.reject(turn, token, reason);
                 return;
             }
         };

@@ -82,7 +82,8 @@ pub enum Body {
         previous: Position,
         /// Consecutive, each of one term; the driver attaches their bytes.
         spans: Vec<Span>,
-        /// The configurations among these entries.
+        /// The configurations among these entries; with the first entry of all also the one that the
+        /// group was founded with, at index 0, for a replica that has none.
         configurations: Vec<(Index, Configuration)>,
         /// What is safe.
         watermarks: Watermarks,
@@ -147,6 +148,9 @@ pub enum Body {
     },
     /// You are up to date: begin an election at once, and win (thesis, section 3.10).
     TimeoutNow,
+    /// I hear no leader, and cannot become one: let the one that there is say so, or somebody begin an
+    /// election.
+    Lost,
     /// Your term is over: mine, which this message has, is greater.
     Stale,
 }

@@ -94,8 +94,10 @@ pub(crate) struct Progress {
     pub(crate) flow: Flow,
     /// When it last said anything.
     pub(crate) heard: Time,
-    /// When it was last told anything.
+    /// When it was last sent entries, or asked about them.
     pub(crate) sent: Time,
+    /// When it last answered that.
+    pub(crate) answered: Time,
     /// The latest round that it has answered.
     pub(crate) round: Round,
     /// When it last had all that the leader had then.
@@ -123,6 +125,7 @@ impl Progress {
             },
             heard: now,
             sent: Time(0),
+            answered: Time(0),
             round: Round(0),
             caught_up: now,
             mark: (now, last),
@@ -204,11 +207,6 @@ impl Progress {
             Flow::Replicate { in_flight, .. } => Some(in_flight.since.after(resend_after)),
             Flow::Snapshot { again_at, .. } => Some(*again_at),
         }
-    }
-
-    /// It was told something.
-    pub(crate) fn told(&mut self, now: Time) {
-        self.sent = now;
     }
 }
 

@@ -83,7 +83,7 @@ impl Group {
             _ => Some(self.not_leader()),
         };
         if let Some(reason) = reason {
-            turn.effects.push(Effect::Rejected { token, reason });
+            self.reject(turn, token, reason);
             return;
         }
         self.wake(turn);

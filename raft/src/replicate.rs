@@ -129,7 +129,7 @@ impl Group {
         let Some(peer) = self.leading().and_then(|leader| leader.peers.get_mut(&to)) else {
             return;
         };
-        peer.told(now);
+        peer.sent = now;
         match (&mut peer.flow, span) {
             (Flow::Probe { asked, .. }, _) => *asked = Some(now),
             (Flow::Replicate { next, in_flight }, Some(span)) => {
@@ -148,8 +148,10 @@ impl Group {
         span: Option<Span>,
     ) {
         let watermarks = self.log.marks();
+        // The membership that the group was founded with is in no entry: it goes with the first.
+        let from = |first: Index| if first == Index(1) { Index(0) } else { first };
         let configurations = span.map_or(Vec::new(), |span| {
-            self.history.between(span.first, span.last)
+            self.history.between(from(span.first), span.last)
         });
         let Part::Leader(leader) = &self.part else {
             return;
@@ -179,7 +181,7 @@ impl Group {
             return;
         };
         peer.flow = Flow::Snapshot { start, again_at };
-        peer.told(turn.now);
+        peer.sent = turn.now;
         let body = Body::Snapshot {
             start,
             previous_term: base.term,

@@ -19,7 +19,8 @@ pub struct Settings {
     pub in_flight_messages: usize,
     /// Bytes of entries under way to a follower. A larger message goes alone.
     pub in_flight_bytes: u64,
-    /// Bytes of entries in one message; a longer entry goes alone.
+    /// Bytes of entries in one message. An entry that is longer goes alone, and what was proposed
+    /// together may go together.
     pub message_bytes: u64,
     /// Bytes that may be appended and not committed: what a leader that is cut off may collect.
     pub uncommitted_bytes: u64,
