@@ -44,7 +44,10 @@ fn a_damaged_replica_abstains_until_it_is_cured() {
     // Nor does it ask for votes itself.
     stage.times_out(N2);
     stage.run();
-    stage.shows(expect![[""]]);
+    stage.shows(expect![[r#"
+        n2 -> n1: who leads? I may not ask to be elected (lost)
+        n2 -> n3: who leads? I may not ask to be elected
+    "#]]);
     // n1 is back. Without n2 it needs n3 to be elected and to commit, and n3 is enough.
     stage.restart(N1);
     stage.times_out(N1);

@@ -46,14 +46,13 @@ fn what_is_visible_waits_for_those_in_sync() {
         n1 counts in sync: n1, n2
         n1 shows all up to 2
         n2 shows all up to 2
-        n1 counts in sync: n1
     "#]]);
     stage.release_disk(N3);
     stage.run();
     stage.shows(expect![[r#"
         n3's disk is done
         n3 -> n1: I have all up to 2
-        n1 counts in sync: n1, n3
+        n1 counts in sync: n1, n2, n3
     "#]]);
 }
 
@@ -110,5 +109,54 @@ fn too_few_in_sync_refuse_acks_all() {
         n3 shows all up to 3
         n1 knows 4 committed
         n1 shows all up to 4
+    "#]]);
+}
+
+/// A follower that has everything stays in sync however long nothing is written: it answers the
+/// leader's heartbeats, and that says that it still has what it had.
+///
+/// Kafka: a fetch at the leader's end counts as caught up, whether it brings anything or not.
+#[test]
+fn who_has_everything_stays_in_sync() {
+    let mut stage = Stage::led(3, settings());
+    stage.pass(60_000);
+    stage.shows(expect![""]);
+    stage.propose_with(N1, "x=1", Acks::All);
+    stage.run();
+    stage.shows(expect![[r#"
+        n1 appends 2@t1 x=1
+        n1 -> n2, n3: in t1: after 1@t1 comes 2@t1 x=1 [commit 1]
+        n2 appends 2@t1 x=1
+        n2 -> n1: I have all up to 2
+        n3 appends 2@t1 x=1
+        n3 -> n1: I have all up to 2
+        n1 knows 2 committed
+        n1 shows all up to 2
+    "#]]);
+}
+
+/// Nor does a group that has fallen quiet forget who is in sync.
+#[test]
+fn a_quiet_group_keeps_those_in_sync() {
+    let settings = Settings {
+        quiesce_after: Some(Duration::from_secs(1)),
+        ..settings()
+    };
+    let mut stage = Stage::led(3, settings);
+    stage.pass(60_000);
+    stage.shows(expect![[r#"
+        n1 -> n2, n3: I lead t1 and fall quiet; we agree up to 1 [commit 1]
+    "#]]);
+    stage.propose_with(N1, "x=1", Acks::All);
+    stage.run();
+    stage.shows(expect![[r#"
+        n1 appends 2@t1 x=1
+        n1 -> n2, n3: in t1: after 1@t1 comes 2@t1 x=1 [commit 1]
+        n2 appends 2@t1 x=1
+        n2 -> n1: I have all up to 2
+        n3 appends 2@t1 x=1
+        n3 -> n1: I have all up to 2
+        n1 knows 2 committed
+        n1 shows all up to 2
     "#]]);
 }

@@ -65,6 +65,7 @@ fn a_learner_follows_and_does_not_count() {
     stage.shows(expect![[r#"
         n1 is down
         n4 is a follower without leader in t1
+        n4 -> n1, n2, n3: who leads? I may not ask to be elected (lost)
     "#]]);
 }
 
@@ -359,111 +360,160 @@ fn a_replica_that_was_removed_disturbs_nobody() {
     "#]]);
 }
 
-/// n3 is removed with its disk, and later its node has a replica again. That has nothing of what n3
-/// had acknowledged, so it is another one, with another name: what n3 once said does not count for it.
+/// A learner may be made a voter, and be needed, before it knows. So whoever is asked for its vote
+/// gives it without looking whether it has one: it is the candidate's membership that counts.
 ///
-/// KIP-853 (directory ids); thesis, section 4.1, takes names to be unique.
+/// Thesis, section 4.2.1 (a server votes whether or not it is in its own latest configuration).
 #[test]
-fn a_replica_that_comes_again_is_another_one() {
+fn a_learner_votes_before_it_knows_that_it_may() {
+    let mut stage = led_with_newcomers(&[N4]);
+    stage.change(N1, &[N1, N2, N3], &[N4]);
+    stage.run();
+    stage.heartbeats();
+    stage.skip();
+    // n4 does not hear of its promotion.
+    stage.part(&[N4]);
+    stage.change(N1, &[N1, N2, N3, N4], &[]);
+    stage.deliver(N1, N2);
+    stage.deliver(N1, N3);
+    stage.shows(expect![[r#"
+        n1 appends 3@t1 members (n1 n2 n3) -> (n1 n2 n3 n4)
+        n1 -> n2, n3: in t1: after 2@t1 comes 3@t1 members (n1 n2 n3) -> (n1 n2 n3 n4) [commit 2]
+        n1 -> n4: in t1: after 2@t1 comes 3@t1 members (n1 n2 n3) -> (n1 n2 n3 n4) [commit 2] (lost)
+        n1 goes by members (n1 n2 n3) -> (n1 n2 n3 n4) since 3
+        n2 appends 3@t1 members (n1 n2 n3) -> (n1 n2 n3 n4)
+        n2 goes by members (n1 n2 n3) -> (n1 n2 n3 n4) since 3
+        n2 -> n1: I have all up to 3
+        n3 appends 3@t1 members (n1 n2 n3) -> (n1 n2 n3 n4)
+        n3 goes by members (n1 n2 n3) -> (n1 n2 n3 n4) since 3
+        n3 -> n1: I have all up to 3
+    "#]]);
+    // n1 is gone: of n1 to n4, three are needed.
+    stage.crash(N1);
+    stage.heal();
+    stage.times_out(N2);
+    stage.run();
+    stage.shows(expect![[r#"
+        n1 is down
+        n2 is a pre-candidate in t1
+        n2 -> n1: would you vote for me in t2? My log ends at 3@t1 (lost)
+        n2 -> n3, n4: would you vote for me in t2? My log ends at 3@t1
+        n3 -> n2: yes, in t2 I would
+        n4 -> n2: yes, in t2 I would
+        n2 writes down t2, vote for n2
+        n2 is a candidate in t2
+        n2 -> n1: vote for me in t2! My log ends at 3@t1 (lost)
+        n2 -> n3, n4: vote for me in t2! My log ends at 3@t1
+        n3 is a follower without leader in t2
+        n3 writes down t2, vote for n2
+        n3 -> n2: you have my vote in t2
+        n4 is a follower without leader in t2
+        n4 writes down t2, vote for n2
+        n4 -> n2: you have my vote in t2
+        n2 is elected in t2
+        n2 appends 4@t2 no-op
+        n2 -> n1: in t2: after 3@t1 comes 4@t2 no-op [commit 2] (lost)
+        n2 -> n3, n4: in t2: after 3@t1 comes 4@t2 no-op [commit 2]
+        n3 follows n2 in t2
+        n3 appends 4@t2 no-op
+        n3 -> n2: I have all up to 4
+        n4 follows n2 in t2
+        n4 -> n2: we differ at 3; my terms end at 2@t1, 0@t0
+        n2 -> n4: in t2: after 2@t1 comes 3@t1 members (n1 n2 n3) -> (n1 n2 n3 n4) [commit 2]
+        n4 appends 3@t1 members (n1 n2 n3) -> (n1 n2 n3 n4)
+        n4 goes by members (n1 n2 n3) -> (n1 n2 n3 n4) since 3
+        n4 -> n2: I have all up to 3
+        n2 -> n4: in t2: after 3@t1 comes 4@t2 no-op [commit 2]
+        n4 appends 4@t2 no-op
+        n4 -> n2: I have all up to 4
+        n2 knows 4 committed
+        n2 leads t2 and serves
+        n2 appends 5@t2 members (n1 n2 n3 n4)
+        n2 -> n3, n4: in t2: after 4@t2 comes 5@t2 members (n1 n2 n3 n4) [commit 4]
+        n2 goes by members (n1 n2 n3 n4) since 5
+        n3 appends 5@t2 members (n1 n2 n3 n4)
+        n3 goes by members (n1 n2 n3 n4) since 5
+        n3 knows 4 committed
+        n3 -> n2: I have all up to 5
+        n4 appends 5@t2 members (n1 n2 n3 n4)
+        n4 goes by members (n1 n2 n3 n4) since 5
+        n4 knows 4 committed
+        n4 -> n2: I have all up to 5
+        n2 knows 5 committed
+    "#]]);
+}
+
+/// A node has lost its disk and begins with an empty one. What comes up there is not n3, which had
+/// acknowledged x=1, but another replica with another name, n3#1: it gives no vote that n3 had to
+/// give, and what is said to n3 it does not take for itself. (If it voted as n3, then n2 could be
+/// elected here, and x=1 would be lost.) It joins as any other newcomer does, while n3 is removed.
+///
+/// KIP-853 (directory ids).
+#[test]
+fn a_replica_that_lost_its_disk_is_another_one() {
     let again = replica(3, 1);
     let mut stage = Stage::led(3, Settings::default());
-    // n3 has x=1, and its answer is slow.
+    stage.part(&[N2]);
     stage.propose(N1, "x=1");
     stage.deliver(N1, N3);
-    let late = stage.keep(N3, N1);
-    stage.lose(N1, N2);
+    stage.run();
     stage.shows(expect![[r#"
         n1 appends 2@t1 x=1
-        n1 -> n2, n3: in t1: after 1@t1 comes 2@t1 x=1 [commit 1]
+        n1 -> n2: in t1: after 1@t1 comes 2@t1 x=1 [commit 1] (lost)
+        n1 -> n3: in t1: after 1@t1 comes 2@t1 x=1 [commit 1]
         n3 appends 2@t1 x=1
         n3 -> n1: I have all up to 2
+        n1 knows 2 committed
     "#]]);
-    stage.part(&[N2]);
+    stage.crash(N1);
     stage.leave(N3);
     stage.enter(again, Disk::holding(Entries::founded_by(&[])));
     stage.heal();
-    stage.pass(260);
-    stage.skip();
+    stage.times_out(N2);
+    stage.run();
+    stage.shows(expect![[r#"
+        n1 is down
+        n2 is a pre-candidate in t1
+        n2 -> n1: would you vote for me in t2? My log ends at 1@t1 (lost)
+        n2 -> n3: would you vote for me in t2? My log ends at 1@t1
+    "#]]);
+    // n1 is back, is elected, and replaces n3.
+    stage.restart(N1);
+    stage.times_out(N1);
+    stage.run();
     stage.change(N1, &[N1, N2], &[again]);
     stage.run();
-    stage.shows(expect![[r#"
-        n1 appends 3@t1 members (n1 n2 n3) -> (n1 n2) + (n3#1)
-        n1 -> n2: in t1: after 2@t1 comes 3@t1 members (n1 n2 n3) -> (n1 n2) + (n3#1) [commit 2]
-        n1 goes by members (n1 n2 n3) -> (n1 n2) + (n3#1) since 3
-        n1 -> n3#1: in t1: have you 3@t1? [commit 2]
-        n2 appends 3@t1 members (n1 n2 n3) -> (n1 n2) + (n3#1)
-        n2 goes by members (n1 n2 n3) -> (n1 n2) + (n3#1) since 3
-        n2 knows 2 committed
-        n2 -> n1: I have all up to 3
-        n3#1 follows n1 in t1
-        n3#1 writes down t1, no vote
-        n3#1 -> n1: we differ at 3; my terms end at 0@t0
-        n1 knows 3 committed
-        n1 appends 4@t1 members (n1 n2) + (n3#1)
-        n1 -> n2: in t1: after 3@t1 comes 4@t1 members (n1 n2) + (n3#1) [commit 3]
-        n1 goes by members (n1 n2) + (n3#1) since 4
-        n1 -> n3#1: in t1: after 0@t0 comes 1@t1 no-op, 2@t1 x=1, 3@t1 members (n1 n2 n3) -> (n1 n2) + (n3#1), 4@t1 members (n1 n2) + (n3#1) [commit 3]
-        n2 appends 4@t1 members (n1 n2) + (n3#1)
-        n2 goes by members (n1 n2) + (n3#1) since 4
-        n2 knows 3 committed
-        n2 -> n1: I have all up to 4
-        n3#1 appends 1@t1 no-op, 2@t1 x=1, 3@t1 members (n1 n2 n3) -> (n1 n2) + (n3#1), 4@t1 members (n1 n2) + (n3#1)
-        n3#1 goes by members (n1 n2) + (n3#1) since 4
-        n3#1 knows 3 committed
-        n3#1 -> n1: I have all up to 4
-        n1 knows 4 committed
-        n1 has done the change
-    "#]]);
-    // It has no vote yet, and what n3 says or asks is not heard.
-    stage.hold_disk(N2);
-    stage.hold_disk(again);
-    stage.propose(N1, "x=2");
-    stage.run();
-    late.iter().for_each(|flight| stage.arrive(flight));
-    stage.shows(expect![[r#"
-        n1 appends 5@t1 x=2
-        n1 -> n2, n3#1: in t1: after 4@t1 comes 5@t1 x=2 [commit 4]
-        n2 appends 5@t1 x=2
-        n2 knows 4 committed
-        n3#1 appends 5@t1 x=2
-        n3#1 knows 4 committed
-    "#]]);
-    stage.release_disk(again);
-    stage.release_disk(N2);
-    stage.run();
+    stage.heartbeats();
+    stage.skip();
     stage.change(N1, &[N1, N2, again], &[]);
     stage.run();
+    stage.heartbeats();
     stage.shows(expect![[r#"
-        n3#1's disk is done
-        n3#1 -> n1: I have all up to 5
-        n2's disk is done
-        n2 -> n1: I have all up to 5
-        n1 knows 5 committed
-        n1 appends 6@t1 members (n1 n2) -> (n1 n2 n3#1)
-        n1 -> n2, n3#1: in t1: after 5@t1 comes 6@t1 members (n1 n2) -> (n1 n2 n3#1) [commit 5]
+        n1 appends 6@t2 members (n1 n2) -> (n1 n2 n3#1)
+        n1 -> n2, n3#1: in t2: after 5@t2 comes 6@t2 members (n1 n2) -> (n1 n2 n3#1) [commit 5]
         n1 goes by members (n1 n2) -> (n1 n2 n3#1) since 6
-        n2 appends 6@t1 members (n1 n2) -> (n1 n2 n3#1)
+        n2 appends 6@t2 members (n1 n2) -> (n1 n2 n3#1)
         n2 goes by members (n1 n2) -> (n1 n2 n3#1) since 6
-        n2 knows 5 committed
         n2 -> n1: I have all up to 6
-        n3#1 appends 6@t1 members (n1 n2) -> (n1 n2 n3#1)
+        n3#1 appends 6@t2 members (n1 n2) -> (n1 n2 n3#1)
         n3#1 goes by members (n1 n2) -> (n1 n2 n3#1) since 6
-        n3#1 knows 5 committed
         n3#1 -> n1: I have all up to 6
         n1 knows 6 committed
-        n1 appends 7@t1 members (n1 n2 n3#1)
-        n1 -> n2, n3#1: in t1: after 6@t1 comes 7@t1 members (n1 n2 n3#1) [commit 6]
+        n1 appends 7@t2 members (n1 n2 n3#1)
+        n1 -> n2, n3#1: in t2: after 6@t2 comes 7@t2 members (n1 n2 n3#1) [commit 6]
         n1 goes by members (n1 n2 n3#1) since 7
-        n2 appends 7@t1 members (n1 n2 n3#1)
+        n2 appends 7@t2 members (n1 n2 n3#1)
         n2 goes by members (n1 n2 n3#1) since 7
         n2 knows 6 committed
         n2 -> n1: I have all up to 7
-        n3#1 appends 7@t1 members (n1 n2 n3#1)
+        n3#1 appends 7@t2 members (n1 n2 n3#1)
         n3#1 goes by members (n1 n2 n3#1) since 7
         n3#1 knows 6 committed
         n3#1 -> n1: I have all up to 7
         n1 knows 7 committed
         n1 has done the change
+        n2 knows 7 committed
+        n3#1 knows 7 committed
     "#]]);
 }
 

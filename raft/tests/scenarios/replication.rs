@@ -118,6 +118,7 @@ fn a_lost_message_is_sent_again() {
         n2 appends 5@t1 x=4
         n2 -> n1: I have all up to 5
         n1 knows 5 committed
+        n2 knows 5 committed
     "#]]);
 }
 
@@ -549,8 +550,9 @@ fn a_heartbeat_commits_only_what_is_known_to_agree() {
         n3 appends 4@t3 no-op
         n3 knows 4 committed
         n3 -> n1: I have all up to 4
-        n1 -> n2: I lead t3; we agree up to 4 [commit 4]
+        n1 -> n2, n3: I lead t3; we agree up to 4 [commit 4]
         n2 -> n1: I hear you
+        n3 -> n1: I hear you
     "#]]);
 }
 
@@ -633,16 +635,16 @@ fn a_leader_takes_only_so_much_that_it_cannot_commit() {
         n3 appends 2@t1 a=111, 3@t1 b=222
         n3 -> n1: I have all up to 3
         n1 knows 3 committed
+        n2 knows 3 committed
+        n3 knows 3 committed
         n1 appends 4@t1 c=333
         n1 -> n2, n3: in t1: after 3@t1 comes 4@t1 c=333 [commit 3]
     "#]]);
     stage.run();
     stage.shows(expect![[r#"
         n2 appends 4@t1 c=333
-        n2 knows 3 committed
         n2 -> n1: I have all up to 4
         n3 appends 4@t1 c=333
-        n3 knows 3 committed
         n3 -> n1: I have all up to 4
         n1 knows 4 committed
     "#]]);

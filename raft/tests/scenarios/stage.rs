@@ -163,7 +163,7 @@ impl Stage {
         self.tells_heartbeats = true;
     }
 
-    pub fn note(&mut self, words: String) {
+    fn note(&mut self, words: String) {
         self.trace.push(Line::Done(words));
     }
 }
@@ -418,17 +418,19 @@ impl Stage {
         self.air.extract_if(.., on_link).collect()
     }
 
-    fn is_up(&self, id: ReplicaId) -> bool {
-        let actor = self.actors.get(&id);
-        actor.is_some_and(|actor| actor.group.is_some())
+    /// Who gets what is sent to a replica: the one that is on its node now, if it is up.
+    fn at_node_of(&self, id: ReplicaId) -> Option<ReplicaId> {
+        let mut up = self.actors.iter().filter(|(_, it)| it.group.is_some());
+        up.find(|(here, _)| here.node == id.node).map(|(id, _)| *id)
     }
 
     /// A message arrives, if there is a way and somebody there.
     pub fn arrive(&mut self, flight: &Flight) {
-        let to = flight.message.to;
-        if self.is_up(to) && !self.cut.contains(&flight.link()) {
+        if let Some(there) = self.at_node_of(flight.message.to)
+            && !self.cut.contains(&flight.link())
+        {
             let input = Input::Message(flight.message.clone());
-            self.step(to, input, &flight.entries);
+            self.step(there, input, &flight.entries);
         }
     }
 }

@@ -103,6 +103,7 @@ pub fn message(flight: &Flight) -> String {
             format!("in {term}: begin anew after {before}, with members {members}")
         }
         Body::TimeoutNow => format!("in {term}: run for the next term now"),
+        Body::Lost => "who leads? I may not ask to be elected".to_owned(),
         Body::Stale => format!("your term is over, it is {term}"),
     }
 }

@@ -191,7 +191,7 @@ impl Stage {
         let (from, to) = flight.link();
         let told = self.tells_heartbeats || !wording::is_background(&flight.message);
         let mut words = wording::message(&flight);
-        let arrives = !self.cut.contains(&(from, to)) && self.is_up(to);
+        let arrives = !self.cut.contains(&(from, to)) && self.at_node_of(to).is_some();
         if arrives {
             self.air.push(flight);
         } else {
