@@ -115,7 +115,7 @@ fn a_damaged_replica_does_not_count_for_commit() {
     stage.part(&[N3]);
     stage.crash(N2);
     stage.restart_damaged(N2, Index(1));
-    // Its disk takes what it lacks slowly.
+    // Its disk is slow to take what it lacks.
     stage.hold_disk(N2);
     stage.propose(N1, "x=2");
     stage.run();
@@ -146,5 +146,51 @@ fn a_damaged_replica_does_not_count_for_commit() {
         n1 knows 3 committed
         n1 -> n3: in t1: have you 2@t1? [commit 3] (lost)
         n2 knows 3 committed
+    "#]]);
+}
+
+/// A write that failed is not tried again: what the disk holds after that, nobody knows. The replica
+/// says nothing more; the process starts again and looks what is there.
+///
+/// Rebello et al., Can Applications Recover from fsync Failures?, ATC 2020.
+#[test]
+fn a_failed_write_is_the_end() {
+    let mut stage = Stage::led(3, Settings::default());
+    stage.hold_disk(N2);
+    stage.propose(N1, "x=1");
+    stage.run();
+    stage.fail_disk(N2);
+    stage.propose(N1, "x=2");
+    stage.run();
+    stage.shows(expect![[r#"
+        n1 appends 2@t1 x=1
+        n1 -> n2, n3: in t1: after 1@t1 comes 2@t1 x=1 [commit 1]
+        n2 appends 2@t1 x=1
+        n3 appends 2@t1 x=1
+        n3 -> n1: I have all up to 2
+        n1 knows 2 committed
+        n2 stops: write 3 failed: restart, so that what the disk really holds is found out
+        n1 appends 3@t1 x=2
+        n1 -> n2, n3: in t1: after 2@t1 comes 3@t1 x=2 [commit 2]
+        n3 appends 3@t1 x=2
+        n3 knows 2 committed
+        n3 -> n1: I have all up to 3
+        n1 knows 3 committed
+    "#]]);
+    stage.crash(N2);
+    stage.restart(N2);
+    stage.pass(300);
+    stage.shows(expect![[r#"
+        n2 is down
+        n2 is up again, in t1; its log ends at 1@t1
+        n2 follows n1 in t1
+        n2 knows 1 committed
+        n3 knows 3 committed
+        n1 -> n2: in t1: have you 1@t1? [commit 3]
+        n2 -> n1: I have all up to 1
+        n1 -> n2: in t1: after 1@t1 comes 2@t1 x=1, 3@t1 x=2 [commit 3]
+        n2 appends 2@t1 x=1, 3@t1 x=2
+        n2 knows 3 committed
+        n2 -> n1: I have all up to 3
     "#]]);
 }

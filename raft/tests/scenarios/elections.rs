@@ -495,3 +495,46 @@ fn a_leader_that_hears_no_majority_steps_down() {
         n1 -> n2: I have all up to 2
     "#]]);
 }
+
+/// A leader may be heard and hear nobody itself. Its followers have no reason to look for another one,
+/// so only the leader can end this: it steps down, falls silent, and one that can do both is elected.
+///
+/// Thesis, section 6.2.
+#[test]
+fn a_leader_that_is_heard_but_hears_nobody_steps_down() {
+    let mut stage = Stage::led(3, Settings::default());
+    stage.cut(N2, N1);
+    stage.cut(N3, N1);
+    stage.pass(600);
+    stage.shows(expect![[r#"
+        n1 is a follower without leader in t1
+    "#]]);
+    stage.pass(700);
+    stage.shows(expect![[r#"
+        n1 is a pre-candidate in t1
+        n1 -> n2, n3: would you vote for me in t2? My log ends at 1@t1
+        n2 -> n1: yes, in t2 I would (lost)
+        n3 -> n1: yes, in t2 I would (lost)
+        n2 is a pre-candidate in t1
+        n2 -> n1: would you vote for me in t2? My log ends at 1@t1 (lost)
+        n2 -> n3: would you vote for me in t2? My log ends at 1@t1
+        n3 -> n2: yes, in t2 I would
+        n2 writes down t2, vote for n2
+        n2 is a candidate in t2
+        n2 -> n1: vote for me in t2! My log ends at 1@t1 (lost)
+        n2 -> n3: vote for me in t2! My log ends at 1@t1
+        n3 is a follower without leader in t2
+        n3 writes down t2, vote for n2
+        n3 -> n2: you have my vote in t2
+        n2 is elected in t2
+        n2 appends 2@t2 no-op
+        n2 -> n1: in t2: after 1@t1 comes 2@t2 no-op [commit 1] (lost)
+        n2 -> n3: in t2: after 1@t1 comes 2@t2 no-op [commit 1]
+        n3 follows n2 in t2
+        n3 appends 2@t2 no-op
+        n3 -> n2: I have all up to 2
+        n2 knows 2 committed
+        n2 leads t2 and serves
+        n3 knows 2 committed
+    "#]]);
+}

@@ -1,11 +1,30 @@
-//! Raft, told in scenes: scripts with a handful of replicas, and what they do step by step. Read from
-//! top to bottom, elections first, they are an introduction to the protocol and to what this crate
-//! adds to it.
+//! Raft, told in scenes: scripts with a handful of replicas, and what the core does at each step. What
+//! lives here are stories that teach a rule each; bad days by the million are `raft/simulator`'s.
+//!
+//! Someone new to Raft reads [`elections`] first, then [`replication`] and [`divergence`]: that is the
+//! protocol. What a broker needs beside it is in the others, in any order. A scene says in its comment
+//! which rule it is about, why there is one, and where it comes from.
+//!
+//! A trace has a line for each thing that a replica does or says:
+//!
+//! ```text
+//! n1 is a candidate in t1                  t1 is a term
+//! n1 -> n2, n3: vote for me in t1! My log ends at 4@t0
+//!                                          4@t0 is the entry at index 4, of term 0
+//! n2 writes down t1, vote for n1           on its disk, before anybody hears of it
+//! n2 -> n1: you have my vote in t1
+//! n3 -> n1: not my vote, in t1 (lost)      there is no way to n1, or n1 is down
+//! ```
+//!
+//! When the core changes on purpose, `UPDATE_EXPECT=1 cargo test -p raft --test scenarios` writes the
+//! new traces into the scripts. Read them before they are committed: they say what Millrace promises.
 
 mod actor;
 mod damage;
+mod divergence;
 mod elections;
 mod in_sync;
+mod learners;
 mod membership;
 mod quiescence;
 mod reads;

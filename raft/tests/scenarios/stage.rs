@@ -125,6 +125,15 @@ impl Stage {
         stage
     }
 
+    /// As [`Stage::led`], of three; these others have come with empty disks, and are members of nothing.
+    pub fn led_with_newcomers(newcomers: &[ReplicaId]) -> Stage {
+        let mut stage = Stage::led(3, Settings::default());
+        for newcomer in newcomers {
+            stage.enter(*newcomer, Disk::holding(Entries::founded_by(&[])));
+        }
+        stage
+    }
+
     /// A new replica with this disk.
     pub fn enter(&mut self, id: ReplicaId, disk: Disk) {
         let actor = Actor::new(id, &self.settings, disk, self.now);
@@ -266,6 +275,13 @@ impl Stage {
         self.actor(id).disk_is_held = false;
         self.note(format!("{id}'s disk is done"));
         self.write(id);
+    }
+
+    /// Its disk tells that the first write under way has failed.
+    pub fn fail_disk(&mut self, id: ReplicaId) {
+        let first = self.actor(id).writes.front().map(|(io, _)| *io);
+        let io = first.expect("something is under way");
+        self.step(id, Input::Failed(io), &[]);
     }
 
     /// It loses what it has in memory, and what its disk has not done.
