@@ -75,7 +75,7 @@ impl Entries {
         (self.base.index.0 + 1..).map(Index).zip(&self.list)
     }
 
-    pub fn from_to(&self, first: Index, last: Index) -> Vec<Entry> {
+    pub fn between(&self, first: Index, last: Index) -> Vec<Entry> {
         self.list[self.place(first)..=self.place(last)].to_vec()
     }
 

@@ -12,15 +12,19 @@ use crate::stage::{N1, N2, N3, Stage};
 #[test]
 fn a_majority_of_disks_commits_whichever_they_are() {
     let mut stage = Stage::led(3, Settings::default());
-    // The leader's disk is the slow one: the two others are a majority.
+    // The leader's disk is the slow one. With n2 alone there is one copy, with n3 there are two.
     stage.hold_disk(N1);
     stage.propose(N1, "x=1");
-    stage.run();
+    stage.deliver(N1, N2);
+    stage.deliver(N2, N1);
     stage.shows(expect![[r#"
         n1 appends 2@t1 x=1
         n1 -> n2, n3: in t1: after 1@t1 comes 2@t1 x=1 [commit 1]
         n2 appends 2@t1 x=1
         n2 -> n1: I have all up to 2
+    "#]]);
+    stage.run();
+    stage.shows(expect![[r#"
         n3 appends 2@t1 x=1
         n3 -> n1: I have all up to 2
         n1 knows 2 committed

@@ -258,7 +258,7 @@ impl Stage {
     /// Retention drops what is before this entry.
     pub fn retain(&mut self, id: ReplicaId, start: Index) {
         let actor = self.actor(id);
-        let term = actor.log.from_to(start.previous(), start.previous())[0].term;
+        let term = actor.log.between(start.previous(), start.previous())[0].term;
         let base = Position::new(start.previous(), term);
         actor.log.begin_after(base);
         actor.disk.log.begin_after(base);

@@ -183,7 +183,7 @@ impl Stage {
             return Vec::new();
         };
         let log = &self.actors[&message.from].log;
-        let entries = spans.iter().map(|span| log.from_to(span.first, span.last));
+        let entries = spans.iter().map(|span| log.between(span.first, span.last));
         entries.flatten().collect()
     }
 
