@@ -193,6 +193,90 @@ fn a_leader_removes_itself() {
     stage.shows(expect![[""]]);
 }
 
+/// One that is being removed may still be needed: as long as its removal is not committed, nobody else
+/// may have a log that a majority would elect. Here the group moves from n1 to n2. The last entry of
+/// that is on n1 alone, and n1 restarts: n2 lacks it and cannot be elected, so n1 must be, although it
+/// has no vote in its own latest membership and does not count itself.
+///
+/// Thesis, section 4.2.2.
+#[test]
+fn one_that_is_being_removed_may_still_be_elected() {
+    let mut stage = Stage::led(1, Settings::default());
+    stage.enter(N2, Disk::holding(Entries::founded_by(&[])));
+    stage.change(N1, &[N1], &[N2]);
+    stage.run();
+    stage.heartbeats();
+    stage.skip();
+    stage.change(N1, &[N2], &[]);
+    stage.deliver(N1, N2);
+    stage.deliver(N2, N1);
+    stage.lose(N1, N2);
+    stage.shows(expect![[r#"
+        n1 appends 3@t1 members (n1) -> (n2)
+        n1 -> n2: in t1: after 2@t1 comes 3@t1 members (n1) -> (n2) [commit 2]
+        n1 goes by members (n1) -> (n2) since 3
+        n2 appends 3@t1 members (n1) -> (n2)
+        n2 goes by members (n1) -> (n2) since 3
+        n2 -> n1: I have all up to 3
+        n1 knows 3 committed
+        n1 appends 4@t1 members (n2)
+        n1 -> n2: in t1: after 3@t1 comes 4@t1 members (n2) [commit 3]
+        n1 goes by members (n2) since 4
+    "#]]);
+    stage.crash(N1);
+    stage.restart(N1);
+    stage.times_out(N2);
+    stage.run();
+    stage.shows(expect![[r#"
+        n1 is down
+        n1 is up again, in t1; its log ends at 4@t1
+        n2 is a pre-candidate in t1
+        n2 -> n1: would you vote for me in t2? My log ends at 3@t1
+        n1 -> n2: no, I would not
+    "#]]);
+    stage.times_out(N1);
+    stage.run();
+    stage.shows(expect![[r#"
+        n1 is a pre-candidate in t1
+        n1 -> n2: would you vote for me in t2? My log ends at 4@t1
+        n2 -> n1: yes, in t2 I would
+        n1 writes down t2, vote for n1
+        n1 is a candidate in t2
+        n1 -> n2: vote for me in t2! My log ends at 4@t1
+        n2 is a follower without leader in t2
+        n2 writes down t2, vote for n1
+        n2 -> n1: you have my vote in t2
+        n1 is elected in t2
+        n1 appends 5@t2 no-op
+        n1 -> n2: in t2: after 4@t1 comes 5@t2 no-op [commit 0]
+        n2 follows n1 in t2
+        n2 -> n1: we differ at 4; my terms end at 3@t1, 0@t0
+        n1 -> n2: in t2: after 3@t1 comes 4@t1 members (n2) [commit 0]
+        n2 appends 4@t1 members (n2)
+        n2 goes by members (n2) since 4
+        n2 -> n1: I have all up to 4
+        n1 -> n2: in t2: after 4@t1 comes 5@t2 no-op [commit 0]
+        n2 appends 5@t2 no-op
+        n2 -> n1: I have all up to 5
+        n1 knows 5 committed
+        n1 leads t2 and serves
+        n1 is a follower without leader in t2
+        n2 knows 5 committed
+    "#]]);
+    // From here on n2 is the group.
+    stage.times_out(N2);
+    stage.run();
+    stage.shows(expect![[r#"
+        n2 is a pre-candidate in t2
+        n2 writes down t3, vote for n2
+        n2 is a candidate in t3
+        n2 is elected in t3
+        n2 appends 6@t3 no-op
+        n2 knows 6 committed
+        n2 leads t3 and serves
+    "#]]);
+}
+
 /// One that was removed may not know it: nobody tells it any more. It asks for votes for ever, and the
 /// others, who hear their leader, refuse.
 ///

@@ -125,6 +125,47 @@ fn a_lost_message_is_sent_again() {
     "#]]);
 }
 
+/// Only so much is under way to a follower at a time, in messages and in bytes: a slow one is not
+/// buried. What it answers makes room, and what has gathered meanwhile goes together.
+///
+/// etcd's progress (in-flight limits).
+#[test]
+fn a_slow_follower_has_only_so_much_under_way() {
+    let settings = Settings {
+        in_flight_messages: 2,
+        ..Settings::default()
+    };
+    let mut stage = Stage::led(3, settings);
+    stage.part(&[N3]);
+    for text in ["x=1", "x=2", "x=3", "x=4"] {
+        stage.propose(N1, text);
+    }
+    stage.shows(expect![[r#"
+        n1 appends 2@t1 x=1
+        n1 -> n2: in t1: after 1@t1 comes 2@t1 x=1 [commit 1]
+        n1 -> n3: in t1: after 1@t1 comes 2@t1 x=1 [commit 1] (lost)
+        n1 appends 3@t1 x=2
+        n1 -> n2: in t1: after 2@t1 comes 3@t1 x=2 [commit 1]
+        n1 -> n3: in t1: after 2@t1 comes 3@t1 x=2 [commit 1] (lost)
+        n1 appends 4@t1 x=3
+        n1 appends 5@t1 x=4
+    "#]]);
+    stage.run();
+    stage.shows(expect![[r#"
+        n2 appends 2@t1 x=1
+        n2 -> n1: I have all up to 2
+        n2 appends 3@t1 x=2
+        n2 -> n1: I have all up to 3
+        n1 knows 2 committed
+        n1 -> n2: in t1: after 3@t1 comes 4@t1 x=3, 5@t1 x=4 [commit 2]
+        n1 knows 3 committed
+        n2 appends 4@t1 x=3, 5@t1 x=4
+        n2 knows 2 committed
+        n2 -> n1: I have all up to 5
+        n1 knows 5 committed
+    "#]]);
+}
+
 /// What comes late or twice cuts nothing. A follower removes entries only where they differ from the
 /// leader's, never because a message ends before its log does.
 ///
