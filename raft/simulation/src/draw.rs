@@ -134,17 +134,12 @@ fn negative_logarithm(word: u64) -> f64 {
     // tangent, whose argument is below 0.172: the first term left out is below 1e-11.
     let scaled = mantissa * std::f64::consts::FRAC_1_SQRT_2;
     let argument = (scaled - 1.0) / (scaled + 1.0);
+    // In pairs of terms, which do not wait for one another.
     let square = argument * argument;
-    let series = 1.0
-        + square
-            * (1.0 / 3.0
-                + square
-                    * (1.0 / 5.0
-                        + square
-                            * (1.0 / 7.0
-                                + square
-                                    * (1.0 / 9.0
-                                        + square * (1.0 / 11.0 + square * (1.0 / 13.0))))));
+    let fourth = square * square;
+    let low = (1.0 + square * (1.0 / 3.0)) + fourth * (1.0 / 5.0 + square * (1.0 / 7.0));
+    let high = (1.0 / 9.0 + square * (1.0 / 11.0)) + fourth * (1.0 / 13.0);
+    let series = low + fourth * fourth * high;
     let logarithm = 2.0 * argument * series;
     ((f64::from(zeroes) + 0.5) * std::f64::consts::LN_2 - logarithm).max(0.0)
 }

@@ -3,8 +3,8 @@
 //! only: nothing of Raft or SWIM, and no judgement of what a correct run is. For tests alone.
 //!
 //! A run is a function of its seed, its plan of faults and the code. Nothing in it reads a real
-//! clock, a random device or the order of a hash map; [`runner`], which looks at runs from outside,
-//! is the only module that knows threads and real time.
+//! clock, a random device or the order of a hash map; [`runner`] and `cli` (a feature), which look at
+//! runs from outside, are the only modules that know threads and real time.
 //!
 //! A simulator owns a world of its own and drives it like this:
 //!
@@ -22,6 +22,8 @@
 //! assert_eq!(events.pop(), None);
 //! ```
 
+#[cfg(feature = "cli")]
+pub mod cli;
 mod draw;
 mod events;
 mod faults;

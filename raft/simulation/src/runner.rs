@@ -174,6 +174,20 @@ pub fn run_seeds(
     summary
 }
 
+/// The summary of one run. Its seed may be the greatest of all, which no range of seeds holds.
+#[cfg(feature = "cli")]
+pub(crate) fn run_one(run: impl FnOnce() -> Outcome) -> Summary {
+    let began = Instant::now();
+    let outcome = run();
+    let seconds = began.elapsed().as_secs_f64();
+    let mut summary = Summary {
+        seconds,
+        ..Summary::default()
+    };
+    summary.add(outcome, seconds);
+    summary
+}
+
 /// Seeds that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SeedsError {

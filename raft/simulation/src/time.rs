@@ -21,6 +21,7 @@ impl Time {
     pub const NEVER: Self = Self(u64::MAX);
 
     /// How long after `earlier` this is; nothing if it is not after it.
+    #[inline]
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
@@ -36,6 +37,7 @@ impl Time {
 impl Add<Duration> for Time {
     type Output = Self;
 
+    #[inline]
     fn add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(nanoseconds(duration)))
     }
@@ -54,8 +56,13 @@ impl fmt::Display for Time {
 }
 
 /// A duration in nanoseconds, at most `u64::MAX`.
+#[inline]
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    // Without `as_nanos` and its 128 bits: simulators add durations at each event.
+    duration
+        .as_secs()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::from(duration.subsec_nanos()))
 }
 
 /// Durations in files: whole nanoseconds, so that a value reads back exactly.
