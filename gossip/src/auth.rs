@@ -1,20 +1,20 @@
 //! Whom to believe: authentication codes, replay windows and challenges.
 //!
 //! A datagram carries a code over the cluster's name and the whole packet: key id, source,
-//! destination, the source's boot epoch, a sequence number and all that follows. That proves that
+//! destination, the source's life, a sequence number and all that follows. That proves that
 //! a holder of the key once sent it to this node. That it was sent *now* is proven by the window:
-//! each sequence number of a sender's boot epoch is taken once, and none that lies [`WINDOW`] or
+//! each sequence number of a sender's life is taken once, and none that lies [`WINDOW`] or
 //! more below the highest taken. No clocks are compared.
 //!
-//! A boot epoch that is not the one being tracked, be it unknown, older or newer, may come from a
-//! recording. Its sender is *challenged*: only a packet that brings back a fresh random number is
-//! taken, with all that is in it, and all lower numbers of that epoch are refused from then on.
+//! A life (a boot epoch and a number drawn at the start) that is not the one being tracked, be it
+//! unknown, older or newer, may come from a recording. Its sender is *challenged*: only a packet that brings back a fresh random number is
+//! taken, with all that is in it, and all lower numbers of that life are refused from then on.
 //! A challenge rides on whatever is sent to a peer that is not trusted yet.
 
 use std::collections::BTreeMap;
 
 use crate::codec::{Header, Reader, Write};
-use crate::identity::{BootEpoch, NodeId};
+use crate::identity::{BootEpoch, Life, NodeId};
 use crate::keys::{CODE_BYTES, Codes, Domain, KeyRing};
 use crate::planted::Planted;
 use crate::random::Random;
@@ -25,10 +25,10 @@ use crate::time::Time;
 pub const WINDOW: u64 = 1_024;
 const WORDS: usize = (WINDOW / 64) as usize;
 
-/// Which numbers of a sender's boot epoch have been taken.
+/// Which numbers of a sender's life have been taken.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Window {
-    boot: BootEpoch,
+    life: Life,
     highest: u64,
     /// Number `n` has bit `n % WINDOW`.
     taken: [u64; WORDS],
@@ -36,9 +36,9 @@ struct Window {
 
 impl Window {
     /// A window that takes only what comes after `highest`.
-    fn beginning_after(boot: BootEpoch, highest: u64) -> Window {
+    fn beginning_after(life: Life, highest: u64) -> Window {
         Window {
-            boot,
+            life,
             highest,
             taken: [u64::MAX; WORDS],
         }
@@ -104,7 +104,7 @@ pub(crate) enum Opened<'a> {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Authenticator {
     me: NodeId,
-    boot: BootEpoch,
+    life: Life,
     codes: Codes,
     peers: BTreeMap<NodeId, Peer>,
     max_peers: usize,
@@ -117,13 +117,13 @@ pub(crate) struct Authenticator {
 impl Authenticator {
     pub(crate) fn new(
         me: NodeId,
-        boot: BootEpoch,
+        life: Life,
         codes: Codes,
         max_peers: usize,
     ) -> Authenticator {
         Authenticator {
             me,
-            boot,
+            life,
             codes,
             peers: BTreeMap::new(),
             max_peers,
@@ -137,6 +137,10 @@ impl Authenticator {
         self.planted = Some(bug);
     }
 
+    pub(crate) fn life(&self) -> Life {
+        self.life
+    }
+
     pub(crate) fn codes(&self) -> &Codes {
         &self.codes
     }
@@ -147,7 +151,7 @@ impl Authenticator {
 
     /// Goes on as another life. Peers will challenge it; what is known of them stays.
     pub(crate) fn use_boot(&mut self, boot: BootEpoch) {
-        self.boot = boot;
+        self.life.boot = boot;
     }
 
     /// Drops what is kept of a peer. It is a stranger afterwards.
@@ -184,7 +188,7 @@ impl Authenticator {
         now: Time,
         random: &mut dyn Random,
     ) -> Header {
-        let (key, source, boot) = (self.codes.primary(), self.me, self.boot);
+        let (key, source, life) = (self.codes.primary(), self.me, self.life);
         let peer = self.peer(to);
         peer.sent += 1;
         let challenge = match (&peer.window, peer.challenge) {
@@ -200,7 +204,7 @@ impl Authenticator {
             key,
             source,
             destination: to,
-            boot,
+            life,
             sequence: peer.sent,
             challenge: challenge.map(|challenge| challenge.nonce),
             answer,
@@ -242,7 +246,8 @@ impl Authenticator {
         let (signed, code) = packet.split_at(split.ok_or(Refusal::Malformed)?);
         let mut reader = Reader::new(signed);
         let header = Header::read(&mut reader)?;
-        if header.destination != self.me {
+        let any = self.planted == Some(Planted::AnyDestination);
+        if header.destination != self.me && !any {
             return Err(Refusal::Destination);
         }
         if header.source == self.me {
@@ -269,7 +274,7 @@ impl Authenticator {
         let planted = self.planted;
         let peer = self.peer(header.source);
         if let Some(window) = &mut peer.window
-            && window.boot == header.boot
+            && window.life == header.life
         {
             if !window.take(header.sequence) && planted != Some(Planted::ReplayAccepted) {
                 return Err(Refusal::Replay);
@@ -291,7 +296,7 @@ impl Authenticator {
             && header.answer == Some(challenge.nonce)
         {
             peer.challenge = None;
-            peer.window = Some(Window::beginning_after(header.boot, header.sequence));
+            peer.window = Some(Window::beginning_after(header.life, header.sequence));
             return Ok(Opened::Trusted {
                 header,
                 messages,
@@ -299,7 +304,7 @@ impl Authenticator {
             });
         }
         if planted == Some(Planted::StrangersTrusted) {
-            peer.window = Some(Window::beginning_after(header.boot, header.sequence));
+            peer.window = Some(Window::beginning_after(header.life, header.sequence));
             return Ok(Opened::Trusted {
                 header,
                 messages,
@@ -316,16 +321,16 @@ impl Authenticator {
     }
 
     /// Trusts a life that proved itself on a stream, from its number `sequence` on.
-    pub(crate) fn trust(&mut self, peer: NodeId, boot: BootEpoch, sequence: u64) {
+    pub(crate) fn trust(&mut self, peer: NodeId, life: Life, sequence: u64) {
         let peer = self.peer(peer);
         peer.challenge = None;
         // What was taken of the life that is being tracked stays taken.
         if peer
             .window
             .as_ref()
-            .is_none_or(|window| window.boot != boot)
+            .is_none_or(|window| window.life != life)
         {
-            peer.window = Some(Window::beginning_after(boot, sequence));
+            peer.window = Some(Window::beginning_after(life, sequence));
         }
     }
 }

@@ -28,6 +28,15 @@ impl BootEpoch {
     }
 }
 
+/// One run of a node, as authentication tells them apart: the boot epoch, and a number drawn at
+/// the start. The latter matters to a node that lost its disk and counts its epochs anew: what was
+/// recorded of an earlier life with the same epoch is not taken for this one's.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Life {
+    pub(crate) boot: BootEpoch,
+    pub(crate) nonce: u32,
+}
+
 /// Orders what is claimed of one node: `boot epoch << 32 | counter`.
 ///
 /// Only its owner raises it, to refute or to publish a new record; that is what lets an "alive"

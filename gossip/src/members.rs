@@ -3,7 +3,7 @@
 //! It decides nothing but which claim stands; what follows from a change (suspicions, events,
 //! passing on) is the node's. The node itself is not in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::fact::{Claim, Fact, Status};
@@ -52,6 +52,8 @@ pub(crate) enum Applied {
 pub(crate) struct Members {
     all: BTreeMap<NodeId, Member>,
     live: usize,
+    /// Who is dead or left, by since when.
+    gone: BTreeSet<(Time, NodeId)>,
     max: usize,
 }
 
@@ -60,6 +62,7 @@ impl Members {
         Members {
             all: BTreeMap::new(),
             live: 0,
+            gone: BTreeSet::new(),
             max,
         }
     }
@@ -173,7 +176,11 @@ impl Members {
             self.live -= usize::from(member.status.is_live());
             self.live += usize::from(status.is_live());
             if member.status != status {
+                self.gone.remove(&(member.since, node));
                 member.since = now;
+                if !status.is_live() {
+                    self.gone.insert((now, node));
+                }
             }
             member.status = status;
         }
@@ -181,24 +188,27 @@ impl Members {
 
     /// Removes whoever has been dead or gone since before `before`.
     pub(crate) fn reap(&mut self, before: Time) -> Vec<NodeId> {
-        let reaped: Vec<NodeId> = self
-            .iter()
-            .filter(|(_, member)| !member.status.is_live() && member.since <= before)
-            .map(|(node, _)| node)
-            .collect();
-        for node in &reaped {
-            self.all.remove(node);
+        let mut reaped = Vec::new();
+        while let Some((since, node)) = self.gone.first().copied()
+            && since <= before
+        {
+            self.gone.pop_first();
+            self.all.remove(&node);
+            reaped.push(node);
         }
         reaped
     }
 
     /// Since when the one that has been dead or gone the longest has been so.
     pub(crate) fn longest_gone(&self) -> Option<Time> {
-        self.all
-            .values()
-            .filter(|member| !member.status.is_live())
-            .map(|member| member.since)
-            .min()
+        self.gone.first().map(|(since, _)| *since)
+    }
+
+    /// Who has been dead or gone, the longest first.
+    pub(crate) fn gone(&self) -> impl Iterator<Item = (NodeId, &Member)> + '_ {
+        self.gone
+            .iter()
+            .filter_map(|(_, node)| Some((*node, self.all.get(node)?)))
     }
 }
 

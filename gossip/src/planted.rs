@@ -13,6 +13,8 @@ pub enum Planted {
     StrangersTrusted,
     /// What is heard is not passed on.
     NotPassedOn,
+    /// Packets for others are taken.
+    AnyDestination,
     /// Any acknowledgement ends the probe, whatever its number and sender.
     AnyAckCounts,
     /// A packet from a suspect begins its suspicion anew.
@@ -35,11 +37,12 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 14] = [
+    pub const ALL: [Planted; 15] = [
         Planted::SuspicionNotRefuted,
         Planted::DeathNotRefuted,
         Planted::ReplayAccepted,
         Planted::StrangersTrusted,
+        Planted::AnyDestination,
         Planted::NotPassedOn,
         Planted::AnyAckCounts,
         Planted::SuspectExtendsItself,

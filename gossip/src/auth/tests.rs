@@ -2,11 +2,18 @@ use proptest::prelude::*;
 
 use super::{Authenticator, Opened, WINDOW, Window};
 use crate::codec::{MAX_PACKET_BYTES, Message};
-use crate::identity::{BootEpoch, NodeId};
+use crate::identity::{BootEpoch, Life, NodeId};
 use crate::keys::{Codes, Key, KeyId, KeyRing};
 use crate::random::testing::Sequence;
 use crate::refusal::Refusal;
 use crate::time::Time;
+
+fn life(boot: u32) -> Life {
+    Life {
+        boot: BootEpoch(boot),
+        nonce: 0,
+    }
+}
 
 struct End {
     auth: Authenticator,
@@ -22,7 +29,7 @@ impl End {
         let ring = KeyRing::new(KeyId(1), Key::new(vec![9; 32]).unwrap());
         let codes = Codes::new(ring, cluster);
         End {
-            auth: Authenticator::new(NodeId(me), BootEpoch(boot), codes, 8),
+            auth: Authenticator::new(NodeId(me), life(boot), codes, 8),
             random: Sequence(u64::from(me) << 32 | u64::from(boot)),
         }
     }
@@ -110,6 +117,22 @@ fn a_wiped_node_of_an_older_epoch_is_trusted_when_it_answers() {
 }
 
 #[test]
+fn recordings_of_a_life_with_the_same_epoch_are_told_apart() {
+    let (mut a, mut b) = (End::new(1, 1), End::new(2, 1));
+    acquainted(&mut a, &mut b);
+    let recorded: Vec<_> = (0..50).map(|_| a.send(2, None)).collect();
+    // It lost its disk and counts from one again.
+    let mut wiped = End::new(1, 1);
+    wiped.auth.life.nonce = 1;
+    acquainted(&mut wiped, &mut b);
+    for packet in &recorded {
+        assert_eq!(b.accepts(packet), Ok(false));
+    }
+    let packet = wiped.send(2, None);
+    assert_eq!(b.accepts(&packet), Ok(true));
+}
+
+#[test]
 fn every_part_of_a_packet_is_authenticated() {
     let (mut a, mut b) = (End::new(1, 1), End::new(2, 1));
     acquainted(&mut a, &mut b);
@@ -177,7 +200,7 @@ proptest! {
     fn a_window_takes_each_number_once_and_none_that_is_too_old(
         steps in prop::collection::vec((any::<bool>(), 0_u64..1_500), 1..200),
     ) {
-        let mut window = Window::beginning_after(BootEpoch(1), 5_000);
+        let mut window = Window::beginning_after(life(1), 5_000);
         let mut taken = std::collections::BTreeSet::new();
         let mut highest = 5_000_u64;
         for (forward, by) in steps {

@@ -2,7 +2,7 @@
 //! answer that make a stranger trusted.
 
 use super::{Malformed, Reader, Write};
-use crate::identity::{BootEpoch, NodeId};
+use crate::identity::{Life, NodeId};
 use crate::keys::KeyId;
 
 const MAGIC: [u8; 2] = *b"mg";
@@ -11,7 +11,7 @@ const WITH_CHALLENGE: u8 = 1;
 const WITH_ANSWER: u8 = 2;
 
 /// The bytes of a header without challenge and answer.
-pub(crate) const HEADER_BYTES: usize = 2 + 1 + 1 + 4 + 4 + 4 + 4 + 8;
+pub(crate) const HEADER_BYTES: usize = 2 + 1 + 1 + 4 + 4 + 4 + 8 + 8;
 /// The most bytes that challenge and answer add.
 pub(crate) const MAX_CHALLENGE_BYTES: usize = 16;
 
@@ -21,8 +21,7 @@ pub(crate) struct Header {
     pub(crate) key: KeyId,
     pub(crate) source: NodeId,
     pub(crate) destination: NodeId,
-    /// The source's life.
-    pub(crate) boot: BootEpoch,
+    pub(crate) life: Life,
     /// Counts the source's datagrams to this destination in that life.
     pub(crate) sequence: u64,
     /// A number that the destination is asked to send back.
@@ -60,7 +59,7 @@ impl Header {
         out.put_u32(self.key.0);
         out.put_u32(self.source.0);
         out.put_u32(self.destination.0);
-        out.put_u32(self.boot.0);
+        out.put_life(self.life);
         out.put_u64(self.sequence);
         for nonce in [self.challenge, self.answer].into_iter().flatten() {
             out.put_u64(nonce);
@@ -83,7 +82,7 @@ impl Header {
             key: KeyId(from.u32()?),
             source: NodeId(from.u32()?),
             destination: NodeId(from.u32()?),
-            boot: BootEpoch(from.u32()?),
+            life: from.life()?,
             sequence: from.u64()?,
             challenge: None,
             answer: None,

@@ -13,6 +13,8 @@ pub(crate) use message::{Item, MAX_MESSAGE_BYTES, Message, Messages};
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::identity::{BootEpoch, Life};
+
 /// The most bytes of a datagram, its authentication code included. It stays below what Ethernet
 /// carries unfragmented.
 pub const MAX_PACKET_BYTES: usize = 1_400;
@@ -88,6 +90,13 @@ impl<'a> Reader<'a> {
         Ok(u128::from_be_bytes(self.array()?))
     }
 
+    pub(crate) fn life(&mut self) -> Result<Life, Malformed> {
+        Ok(Life {
+            boot: BootEpoch(self.u32()?),
+            nonce: self.u32()?,
+        })
+    }
+
     pub(crate) fn flag(&mut self) -> Result<bool, Malformed> {
         match self.u8()? {
             0 => Ok(false),
@@ -139,6 +148,11 @@ pub(crate) trait Write {
 
     fn put_u128(&mut self, value: u128) {
         self.put(&value.to_be_bytes());
+    }
+
+    fn put_life(&mut self, life: Life) {
+        self.put_u32(life.boot.0);
+        self.put_u32(life.nonce);
     }
 
     /// A string of at most 255 bytes behind its length; callers keep to smaller limits.

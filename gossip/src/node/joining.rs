@@ -126,7 +126,7 @@ impl Node {
         }
         let dead: Vec<NodeId> = self
             .members
-            .iter()
+            .gone()
             .filter(|(_, member)| member.status == Status::Dead)
             .map(|(node, _)| node)
             .collect();

@@ -21,7 +21,7 @@ use crate::awareness::Awareness;
 use crate::config::{Config, ConfigError, ms};
 use crate::counters::Counters;
 use crate::dissemination::Dissemination;
-use crate::identity::{BootEpoch, Incarnation, NodeId};
+use crate::identity::{BootEpoch, Incarnation, Life, NodeId};
 use crate::interface::{CheckedRecord, Effect, Event, Input, StreamId};
 use crate::keys::{Codes, KeyRing};
 use crate::lww::{Entry, Leadership, LwwMap, Ownership, PartitionId, RangeId};
@@ -143,6 +143,10 @@ impl Node {
             rejoin: within(config.rejoin_interval_ms),
             dead_hear_until: Time::ZERO,
         };
+        let life = Life {
+            boot,
+            nonce: random.next_u64() as u32,
+        };
         let codes = Codes::new(keys, &config.cluster_name);
         let health_max = if config.lifeguard.local_health {
             config.health_max
@@ -167,7 +171,7 @@ impl Node {
             entry_updates: Dissemination::new(),
             leaders: LwwMap::new(config.max_entries),
             owners: LwwMap::new(config.max_entries),
-            auth: Authenticator::new(me, boot, codes, config.max_members.saturating_mul(2)),
+            auth: Authenticator::new(me, life, codes, config.max_members.saturating_mul(2)),
             streams: Streams::default(),
             joining: Joining::default(),
             counters: Counters::default(),
@@ -289,9 +293,7 @@ impl Node {
     #[doc(hidden)]
     pub fn plant(&mut self, bug: Planted) {
         self.planted = Some(bug);
-        if bug == Planted::ReplayAccepted || bug == Planted::StrangersTrusted {
-            self.auth.plant(bug);
-        }
+        self.auth.plant(bug);
     }
 
     fn has(&self, bug: Planted) -> bool {
@@ -301,7 +303,7 @@ impl Node {
     fn identity(&self) -> Identity {
         Identity {
             node: self.me,
-            boot: self.incarnation.boot(),
+            life: self.auth.life(),
         }
     }
 
@@ -341,6 +343,26 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// The time that it was last told.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Whether it says goodbye, or has said it.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        !self.is_here()
+    }
+
+    /// Who is being probed, and since when.
+    #[must_use]
+    pub fn probing(&self) -> Option<(NodeId, Time)> {
+        self.probe
+            .as_ref()
+            .map(|probe| (probe.target, probe.started))
     }
 
     fn next_ping(&mut self) -> u32 {

@@ -42,6 +42,15 @@ impl Streams {
     }
 }
 
+/// What comes next in a full state.
+enum Next {
+    /// An item, and where sending stands after it.
+    Item(Item, Cursor),
+    /// Nothing more of this kind; the next kind begins there.
+    Kind(Cursor),
+    End,
+}
+
 impl Node {
     /// Opens a stream, unless there are too many.
     pub(super) fn open_stream(
@@ -147,21 +156,21 @@ impl Node {
         let mut items = Vec::new();
         while items.len() + MAX_MESSAGE_BYTES <= MAX_CHUNK_BYTES {
             match self.next_item(cursor) {
-                (Some(item), next) => {
+                Next::Item(item, after) => {
                     item.write(&mut items);
-                    cursor = next;
+                    cursor = after;
                 }
-                (None, Cursor::Owners(_)) => return (items, None),
-                (None, next) => cursor = next,
+                Next::Kind(first) => cursor = first,
+                Next::End => return (items, None),
             }
         }
         (items, Some(cursor))
     }
 
-    /// The item after `cursor` and where it stands, or the beginning of the next kind.
-    fn next_item(&self, cursor: Cursor) -> (Option<Item>, Cursor) {
+    /// What comes at `cursor`.
+    fn next_item(&self, cursor: Cursor) -> Next {
         match cursor {
-            Cursor::Myself => (Some(self.own_item()), Cursor::Members(None)),
+            Cursor::Myself => Next::Item(self.own_item(), Cursor::Members(None)),
             Cursor::Members(last) => match self.members.after(last).next() {
                 Some((node, member)) => {
                     let item = Item::Member {
@@ -171,23 +180,23 @@ impl Node {
                         record_incarnation: member.record_incarnation,
                         record: member.record.clone(),
                     };
-                    (Some(item), Cursor::Members(Some(node)))
+                    Next::Item(item, Cursor::Members(Some(node)))
                 }
-                None => (None, Cursor::Leaders(None)),
+                None => Next::Kind(Cursor::Leaders(None)),
             },
             Cursor::Leaders(last) => match self.leaders.after(last).next() {
-                Some((id, led)) => (
-                    Some(Item::Entry(Entry::Leader(id, led))),
-                    Cursor::Leaders(Some(id)),
-                ),
-                None => (None, Cursor::Owners(None)),
+                Some((id, led)) => {
+                    let item = Item::Entry(Entry::Leader(id, led));
+                    Next::Item(item, Cursor::Leaders(Some(id)))
+                }
+                None => Next::Kind(Cursor::Owners(None)),
             },
             Cursor::Owners(last) => match self.owners.after(last).next() {
-                Some((id, owned)) => (
-                    Some(Item::Entry(Entry::Owner(id, owned))),
-                    Cursor::Owners(Some(id)),
-                ),
-                None => (None, Cursor::Owners(last)),
+                Some((id, owned)) => {
+                    let item = Item::Entry(Entry::Owner(id, owned));
+                    Next::Item(item, Cursor::Owners(Some(id)))
+                }
+                None => Next::End,
             },
         }
     }

@@ -2,7 +2,7 @@
 //! which stream it stands.
 
 use crate::codec::{Malformed, Reader, Write};
-use crate::identity::{BootEpoch, NodeId};
+use crate::identity::{Life, NodeId};
 use crate::keys::{CODE_BYTES, Codes, Domain, KeyId};
 use crate::refusal::Refusal;
 
@@ -35,12 +35,12 @@ pub(super) enum Frame<'a> {
         source: NodeId,
         /// Who is meant; a seed's id is not known.
         destination: Option<NodeId>,
-        boot: BootEpoch,
+        life: Life,
         nonce: u64,
     },
     Welcome {
         source: NodeId,
-        boot: BootEpoch,
+        life: Life,
         /// How many datagrams it has sent to the opener.
         sent: u64,
         nonce: u64,
@@ -107,7 +107,7 @@ impl Frame<'_> {
                 wanted,
                 source,
                 destination,
-                boot,
+                life,
                 nonce,
             } => {
                 out.put_u8(VERSION);
@@ -115,17 +115,17 @@ impl Frame<'_> {
                 out.put_u32(source.0);
                 out.put_u8(u8::from(destination.is_some()));
                 out.put_u32(destination.map_or(0, |node| node.0));
-                out.put_u32(boot.0);
+                out.put_life(*life);
                 out.put_u64(*nonce);
             }
             Frame::Welcome {
                 source,
-                boot,
+                life,
                 sent,
                 nonce,
             } => {
                 out.put_u32(source.0);
-                out.put_u32(boot.0);
+                out.put_life(*life);
                 out.put_u64(*sent);
                 out.put_u64(*nonce);
             }
@@ -174,13 +174,13 @@ impl Frame<'_> {
                     wanted,
                     source,
                     destination: known.then_some(destination),
-                    boot: BootEpoch(from.u32()?),
+                    life: from.life()?,
                     nonce: from.u64()?,
                 }
             }
             WELCOME => Frame::Welcome {
                 source: NodeId(from.u32()?),
-                boot: BootEpoch(from.u32()?),
+                life: from.life()?,
                 sent: from.u64()?,
                 nonce: from.u64()?,
             },

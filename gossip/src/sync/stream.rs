@@ -3,7 +3,7 @@
 use super::frame::{Frame, MAX_FRAME_BYTES, Place, Wanted, cut};
 use crate::auth::Authenticator;
 use crate::codec::{Item, Messages};
-use crate::identity::{BootEpoch, NodeId};
+use crate::identity::{Life, NodeId};
 use crate::lww::{PartitionId, RangeId};
 use crate::random::Random;
 use crate::refusal::Refusal;
@@ -42,7 +42,7 @@ enum Phase {
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Identity {
     pub(crate) node: NodeId,
-    pub(crate) boot: BootEpoch,
+    pub(crate) life: Life,
 }
 
 /// What a frame leads to, in order.
@@ -70,7 +70,7 @@ pub(crate) struct Stream {
     phase: Phase,
     /// Who is at the other end: who should be, then who is.
     peer: Option<NodeId>,
-    peer_boot: BootEpoch,
+    peer_life: Option<Life>,
     buffer: Vec<u8>,
     /// The next frame's place in each direction.
     incoming: Place,
@@ -100,7 +100,7 @@ impl Stream {
             },
             source: me.node,
             destination: peer,
-            boot: me.boot,
+            life: me.life,
             nonce,
         };
         let bytes = stream.seal(&hello, auth);
@@ -126,7 +126,7 @@ impl Stream {
             opener,
             phase,
             peer: None,
-            peer_boot: BootEpoch(0),
+            peer_life: None,
             buffer: Vec::new(),
             incoming: place(!opener),
             outgoing: place(opener),
@@ -170,7 +170,7 @@ impl Stream {
                     wanted,
                     source,
                     destination,
-                    boot,
+                    life,
                     nonce,
                 },
             ) => {
@@ -180,14 +180,14 @@ impl Stream {
                 if source == me.node {
                     return Err(Refusal::OwnPacket);
                 }
-                self.peer_boot = boot;
+                self.peer_life = Some(life);
                 self.welcome(me, source, nonce, wanted, auth, random)
             }
             (
                 Phase::AwaitWelcome,
                 Frame::Welcome {
                     source,
-                    boot,
+                    life,
                     sent,
                     nonce,
                 },
@@ -198,12 +198,12 @@ impl Stream {
                 if self.peer.is_some_and(|meant| meant != source) {
                     return Err(Refusal::Destination);
                 }
-                auth.trust(source, boot, sent);
+                auth.trust(source, life, sent);
                 self.welcomed(source, nonce, auth)
             }
             (Phase::AwaitConfirm, Frame::Confirm { sent }) => {
-                if let Some(peer) = self.peer {
-                    auth.trust(peer, self.peer_boot, sent);
+                if let (Some(peer), Some(life)) = (self.peer, self.peer_life) {
+                    auth.trust(peer, life, sent);
                 }
                 self.phase = Phase::Send(Cursor::Myself);
                 vec![Step::SendState]
@@ -232,7 +232,7 @@ impl Stream {
         self.nonce = random.next_u64();
         let welcome = Frame::Welcome {
             source: me.node,
-            boot: me.boot,
+            life: me.life,
             sent: auth.sent(opener),
             nonce: self.nonce,
         };

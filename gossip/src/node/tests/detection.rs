@@ -5,7 +5,7 @@ use crate::auth::Authenticator;
 use crate::codec::{Message, Messages};
 use crate::config::Lifeguard;
 use crate::fact::{Claim, Fact, Status};
-use crate::identity::{BootEpoch, NodeId};
+use crate::identity::{BootEpoch, Life, NodeId};
 use crate::interface::{Event, Input};
 use crate::keys::Codes;
 use crate::node::tests::world::ring;
@@ -25,8 +25,12 @@ struct Puppet {
 impl Puppet {
     fn new(node: u32, boot: u32) -> Puppet {
         let codes = Codes::new(ring(), "test");
+        let life = Life {
+            boot: BootEpoch(boot),
+            nonce: 0,
+        };
         Puppet {
-            auth: Authenticator::new(NodeId(node), BootEpoch(boot), codes, 100),
+            auth: Authenticator::new(NodeId(node), life, codes, 100),
             random: Sequence(99),
         }
     }

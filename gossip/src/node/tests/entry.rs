@@ -155,9 +155,17 @@ fn the_full_state_of_a_large_cluster_goes_over_a_stream_in_bounded_pieces() {
         };
         world.input(1, Input::Publish(Entry::Leader(id, led)));
     }
+    for range in 0..1_500 {
+        let owned = Ownership {
+            epoch: 1,
+            owner: NodeId(1),
+        };
+        world.input(1, Input::Publish(Entry::Owner(RangeId(range), owned)));
+    }
     world.join(2, 1);
     world.run_ms(0);
     assert_eq!(world.sees(2).len(), 3_001);
+    assert_eq!(world.nodes[&2].owners().len(), 1_500);
     assert_eq!(world.nodes[&2].leaders().len(), 2_000);
     assert!(world.nodes[&1].counters().stream_bytes_sent > 200_000);
     assert!(world.longest_piece < 17 << 10, "{}", world.longest_piece);

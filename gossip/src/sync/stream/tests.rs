@@ -1,6 +1,6 @@
 use super::{Errand, Identity, Step, Stream};
 use crate::auth::Authenticator;
-use crate::identity::{BootEpoch, NodeId};
+use crate::identity::{BootEpoch, Life, NodeId};
 use crate::keys::{Codes, Key, KeyId, KeyRing};
 use crate::random::testing::Sequence;
 use crate::refusal::Refusal;
@@ -17,10 +17,13 @@ impl End {
         let ring = KeyRing::new(KeyId(1), Key::new(vec![1; 32]).unwrap());
         let me = Identity {
             node: NodeId(node),
-            boot: BootEpoch(1),
+            life: Life {
+                boot: BootEpoch(1),
+                nonce: node,
+            },
         };
         End {
-            auth: Authenticator::new(me.node, me.boot, Codes::new(ring, "c"), 10),
+            auth: Authenticator::new(me.node, me.life, Codes::new(ring, "c"), 10),
             me,
             random: Sequence(node.into()),
         }
