@@ -115,12 +115,7 @@ pub(crate) struct Authenticator {
 }
 
 impl Authenticator {
-    pub(crate) fn new(
-        me: NodeId,
-        life: Life,
-        codes: Codes,
-        max_peers: usize,
-    ) -> Authenticator {
+    pub(crate) fn new(me: NodeId, life: Life, codes: Codes, max_peers: usize) -> Authenticator {
         Authenticator {
             me,
             life,

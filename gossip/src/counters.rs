@@ -23,7 +23,10 @@ pub struct Counters {
     pub probes_failed: u64,
     /// Probes that were answered on a stream alone: datagrams do not get through.
     pub probes_answered_by_stream: u64,
-    /// Claims of others that this node had to refute.
+    /// Claims that this node is suspect, dead or gone, of its current incarnation. Each must be
+    /// refuted.
+    pub accusations: u64,
+    /// Claims that this node refuted.
     pub refutations: u64,
     refused: [u64; Refusal::ALL.len()],
 }

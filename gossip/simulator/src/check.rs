@@ -92,9 +92,11 @@ impl Checker {
         }
         if issued.highest.is_some_and(|highest| incarnation <= highest) && !issued.wiped {
             let highest = issued.highest;
-            self.broken(now, "a node's incarnation only grows, over restarts too", || {
-                format!("node {host} has {incarnation} after {highest:?}")
-            });
+            self.broken(
+                now,
+                "a node's incarnation only grows, over restarts too",
+                || format!("node {host} has {incarnation} after {highest:?}"),
+            );
             return;
         }
         if issued.highest.is_none_or(|highest| incarnation > highest) {
@@ -120,9 +122,11 @@ impl Checker {
     fn known(&mut self, now: Time, host: usize, subject: NodeId, incarnation: Incarnation) {
         let of = host_of_node(subject);
         if !self.issued[of].records.contains_key(&incarnation) {
-            self.broken(now, "nobody knows an incarnation that was not issued", || {
-                format!("node {host} holds {incarnation} of node {of}")
-            });
+            self.broken(
+                now,
+                "nobody knows an incarnation that was not issued",
+                || format!("node {host} holds {incarnation} of node {of}"),
+            );
         }
     }
 
@@ -151,9 +155,11 @@ impl Checker {
             });
         }
         if sent_at < self.seen[host].running_since {
-            self.broken(now, "a life uses nothing that was sent before it began", || {
-                format!("node {host} used a datagram of {sent_at}")
-            });
+            self.broken(
+                now,
+                "a life uses nothing that was sent before it began",
+                || format!("node {host} used a datagram of {sent_at}"),
+            );
         }
         // Not by its number: a node that lost its disk may use those of an epoch again.
         if !self.seen[host].accepted.insert(hash_of(&(bytes, sent_at))) {
@@ -219,7 +225,9 @@ impl Checker {
             && down_since < began
         {
             self.broken(now, "nobody answers for a node that is down", || {
-                format!("node {host} took a probe of node {of} for answered; down since {down_since}")
+                format!(
+                    "node {host} took a probe of node {of} for answered; down since {down_since}"
+                )
             });
         }
     }
@@ -326,7 +334,8 @@ impl Checker {
                 if node.leaders().iter().ne(truth.leaders().iter())
                     || node.owners().iter().ne(truth.owners().iter())
                 {
-                    let sizes = [node, truth].map(|node| (node.leaders().len(), node.owners().len()));
+                    let sizes =
+                        [node, truth].map(|node| (node.leaders().len(), node.owners().len()));
                     broken = Some(format!(
                         "the maps of nodes {host} and {other} differ, of sizes {sizes:?}"
                     ));
@@ -398,9 +407,11 @@ impl Watch for Checker {
         let issued = &mut self.issued[host];
         if issued.highest == Some(node.incarnation()) && !issued.wiped {
             let incarnation = node.incarnation();
-            self.broken(now, "a node's incarnation only grows, over restarts too", || {
-                format!("node {host} starts again with {incarnation}")
-            });
+            self.broken(
+                now,
+                "a node's incarnation only grows, over restarts too",
+                || format!("node {host} starts again with {incarnation}"),
+            );
         }
         self.issue(now, host, node);
         self.issue_record(now, host, node);
@@ -426,6 +437,15 @@ impl Watch for Checker {
             && node.counters().datagrams_accepted > before.accepted
         {
             self.accepted(now, host, *meant_for, *sent_at, bytes);
+        }
+        if node.counters().accusations > before.accusations
+            && node.incarnation() == before.incarnation
+        {
+            self.broken(
+                now,
+                "whoever is held for suspect or dead refutes at once",
+                || format!("node {host} heard it of {} and did not", before.incarnation),
+            );
         }
         self.probe(now, host, before, taken, node);
     }

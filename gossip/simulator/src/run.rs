@@ -80,9 +80,9 @@ impl<'a> Run<'a> {
         });
         let harmless = |fault: &Fault| matches!(fault, Fault::Custom { .. } | Fault::Skew { .. });
         let faultless = plan.faults.iter().all(|timed| harmless(&timed.fault));
-        let leaves = plan.faults.iter().any(|timed| {
-            matches!(&timed.fault, Fault::Custom { name, .. } if name.starts_with("leave"))
-        });
+        let leaves = plan.faults.iter().any(
+            |timed| matches!(&timed.fault, Fault::Custom { name, .. } if name.starts_with("leave")),
+        );
         let making = Making {
             seed,
             nodes: scenario.nodes,

@@ -178,6 +178,7 @@ impl Node {
             }
             return;
         }
+        self.counters.accusations += u64::from(fact.status() != Status::Alive);
         match &fact.claim {
             Claim::Alive(record) if *record == self.record => {}
             Claim::Alive(_) => self.raise_incarnation(turn),

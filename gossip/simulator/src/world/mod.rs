@@ -42,6 +42,8 @@ pub(crate) enum Start {
 pub(crate) struct Before {
     pub(crate) probing: Option<(gossip::NodeId, gossip::Time)>,
     pub(crate) accepted: u64,
+    pub(crate) accusations: u64,
+    pub(crate) incarnation: gossip::Incarnation,
 }
 
 /// What a node took in.
@@ -69,8 +71,15 @@ struct Datagram {
 #[derive(Clone, Debug)]
 enum Happening {
     Tick(usize),
-    Datagram { to: usize, datagram: Datagram },
-    Stream { connection: u64, side: usize, piece: Piece },
+    Datagram {
+        to: usize,
+        datagram: Datagram,
+    },
+    Stream {
+        connection: u64,
+        side: usize,
+        piece: Piece,
+    },
 }
 
 /// How a world is made.
@@ -277,6 +286,8 @@ impl<W: Watch> World<W> {
         let before = Before {
             probing: node.probing(),
             accepted: node.counters().datagrams_accepted,
+            accusations: node.counters().accusations,
+            incarnation: node.incarnation(),
         };
         let mut random = Randomness(state.random.clone());
         let effects = node.handle(local, input, &mut random);
@@ -330,15 +341,14 @@ impl<W: Watch> World<W> {
             }
             self.recorded.push_back(datagram.clone());
         }
-        let arrivals = self
-            .network
-            .route(self.now, from, to, datagram.bytes.len());
+        let arrivals = self.network.route(self.now, from, to, datagram.bytes.len());
         if let Some((last, earlier)) = arrivals.split_last() {
             for at in earlier {
                 let datagram = datagram.clone();
                 self.events.push(*at, Happening::Datagram { to, datagram });
             }
-            self.events.push(*last, Happening::Datagram { to, datagram });
+            self.events
+                .push(*last, Happening::Datagram { to, datagram });
         }
     }
 

@@ -68,11 +68,8 @@ impl<W: Watch> World<W> {
             || self.network.is_cut(host, to)
             || self.network.is_cut(to, host);
         let accepted = StreamId::Accepted(connection);
-        let ends = [(host, stream, true), (to, accepted, !refused)].map(|(host, stream, open)| End {
-            host,
-            stream,
-            open,
-        });
+        let ends = [(host, stream, true), (to, accepted, !refused)]
+            .map(|(host, stream, open)| End { host, stream, open });
         for (side, end) in ends.iter().enumerate() {
             let name = (end.host, end.stream);
             self.connections.by_end.insert(name, (connection, side));
