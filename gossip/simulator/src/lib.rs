@@ -7,9 +7,11 @@
 //! that ships. Runs on any thread, one world to a thread; the same seed gives the same run.
 
 mod check;
+mod experiment;
 mod operations;
 mod run;
 mod settings;
 mod world;
 
+pub use experiment::{Experiment, Measured, Protocol, Row, Table};
 pub use run::{Flaw, GossipSimulator};

@@ -8,7 +8,7 @@ use simulation::{Fault, Outcome, Plan, Scenario, Seed, Simulator, Time, hash_of}
 use crate::check::Checker;
 use crate::operations::{Step, draw, steps};
 use crate::settings::{Phases, START, config, network};
-use crate::world::{Making, Start, World};
+use crate::world::{Making, Stall, Start, World};
 
 /// What is wrong on purpose, to prove that the rules find it.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -88,7 +88,13 @@ impl<'a> Run<'a> {
             nodes: scenario.nodes,
             config,
             link: network(),
-            timers_first: seed.draws("timers first", &[]).chance(0.5),
+            stall: match seed.draws("stall", &[]).below(3) {
+                0 => Stall::Messages,
+                1 => Stall::Process {
+                    timers_first: false,
+                },
+                _ => Stall::Process { timers_first: true },
+            },
             reuse_boot: simulator.flaw == Some(Flaw::BootEpochReused),
             planted: match simulator.flaw {
                 Some(Flaw::Node(bug)) => Some(bug),

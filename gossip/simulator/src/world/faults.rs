@@ -3,7 +3,7 @@
 use simulation::{Fault, Timed};
 
 use super::host::Waiting;
-use super::{Start, Taken, Watch, World};
+use super::{Stall, Start, Taken, Watch, World};
 use gossip::Input;
 
 impl<W: Watch> World<W> {
@@ -15,7 +15,7 @@ impl<W: Watch> World<W> {
         match timed.fault {
             Fault::Crash { node } => self.hold_down(node, Start::Kept),
             Fault::Wipe { node } => self.hold_down(node, Start::Wiped),
-            Fault::Pause { node } => self.hosts[node].held_still += 1,
+            Fault::Pause { node } => self.hold_still(node),
             Fault::Skew {
                 node, drift_ppm, ..
             } => self.drift(node, drift_ppm),
@@ -29,7 +29,7 @@ impl<W: Watch> World<W> {
         self.network.end(&timed.fault);
         match timed.fault {
             Fault::Crash { node } | Fault::Wipe { node } => self.let_up(node),
-            Fault::Pause { node } => self.resume(node),
+            Fault::Pause { node } => self.let_go(node),
             Fault::Skew { node, .. } => self.drift(node, 0),
             _ => {}
         }
@@ -64,7 +64,12 @@ impl<W: Watch> World<W> {
         self.schedule(host);
     }
 
-    fn resume(&mut self, host: usize) {
+    /// Makes a host stand still until [`World::let_go`] has been called as often.
+    pub(crate) fn hold_still(&mut self, host: usize) {
+        self.hosts[host].held_still += 1;
+    }
+
+    pub(crate) fn let_go(&mut self, host: usize) {
         let state = &mut self.hosts[host];
         state.held_still = state.held_still.saturating_sub(1);
         if state.held_still > 0 {
@@ -74,8 +79,11 @@ impl<W: Watch> World<W> {
         if state.node.is_none() {
             return;
         }
-        state.tick_at = None;
-        if self.making.timers_first {
+        for effect in std::mem::take(&mut state.outbox) {
+            self.effect(host, effect);
+        }
+        self.hosts[host].tick_at = None;
+        if self.making.stall == (Stall::Process { timers_first: true }) {
             self.tick_if_due(host);
         }
         for waiting in waiting {

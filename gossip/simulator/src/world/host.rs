@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use gossip::{CheckedRecord, Key, KeyId, KeyRing, Node, NodeRecord, Random, Version};
+use gossip::{CheckedRecord, Effect, Key, KeyId, KeyRing, Node, NodeRecord, Random, Version};
 use simulation::{Draws, Seed, Time};
 
 use super::streams::Piece;
@@ -109,6 +109,8 @@ pub(crate) struct Host {
     pub(super) random: Draws,
     pub(super) tick_at: Option<Time>,
     pub(super) inbox: Inbox,
+    /// What its node wanted while its sends were held back.
+    pub(super) outbox: Vec<Effect>,
     /// How many faults hold it down, and still.
     pub(super) held_down: u32,
     pub(super) held_still: u32,
@@ -132,6 +134,7 @@ impl Host {
             random: seed.draws("node", &[host as u64]),
             tick_at: None,
             inbox: Inbox::default(),
+            outbox: Vec::new(),
             held_down: 0,
             held_still: 0,
             comes_back: super::Start::Kept,

@@ -82,6 +82,19 @@ enum Happening {
     },
 }
 
+/// What it means that a host stands still.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Stall {
+    /// Its process does not run: timers are late, what comes waits.
+    Process {
+        /// Whether the node sees its late timers before the datagrams that waited: the harder case.
+        timers_first: bool,
+    },
+    /// It neither sends nor receives while its timers go on, as in Lifeguard's experiments
+    /// (section 5).
+    Messages,
+}
+
 /// How a world is made.
 #[derive(Clone, Debug)]
 pub(crate) struct Making {
@@ -89,9 +102,7 @@ pub(crate) struct Making {
     pub(crate) nodes: usize,
     pub(crate) config: gossip::Config,
     pub(crate) link: LinkModel,
-    /// Whether a node that stood still sees its timers before the datagrams that waited: the
-    /// harder case.
-    pub(crate) timers_first: bool,
+    pub(crate) stall: Stall,
     /// Whether a restarted node begins with the boot epoch that it had: a bug of the driver.
     pub(crate) reuse_boot: bool,
     pub(crate) planted: Option<gossip::planted::Planted>,
@@ -206,6 +217,7 @@ impl<W: Watch> World<W> {
         if state.node.take().is_some() {
             state.life += 1;
             state.inbox = Inbox::default();
+            state.outbox.clear();
             state.tick_at = None;
             self.watch.stopped(self.now, host);
             self.reset_streams_of(host);
@@ -237,7 +249,8 @@ impl<W: Watch> World<W> {
 
     fn tick(&mut self, host: usize) {
         let state = &mut self.hosts[host];
-        if state.tick_at != Some(self.now) || state.is_paused() {
+        let frozen = state.is_paused() && self.making.stall != Stall::Messages;
+        if state.tick_at != Some(self.now) || frozen {
             return;
         }
         state.tick_at = None;
@@ -307,7 +320,17 @@ impl<W: Watch> World<W> {
     }
 
     fn effect(&mut self, host: usize, effect: Effect) {
+        let state = &mut self.hosts[host];
+        let held_back = state.is_paused() && self.making.stall == Stall::Messages;
         match effect {
+            Effect::Send { .. }
+            | Effect::OpenStream { .. }
+            | Effect::SendStream { .. }
+            | Effect::CloseStream(_)
+                if held_back =>
+            {
+                state.outbox.push(effect);
+            }
             Effect::Send { to, bytes } => {
                 self.watch.sent(self.now, host, &bytes);
                 if let Some(to) = host_of(to).filter(|to| *to < self.hosts.len()) {
