@@ -83,6 +83,8 @@ struct Peer {
     sent: u64,
     window: Option<Window>,
     challenge: Option<Challenge>,
+    /// Whether it seems to trust us: it did not challenge us, or was answered.
+    trusts_us: bool,
 }
 
 /// What an authentic datagram turned out to be.
@@ -186,6 +188,7 @@ impl Authenticator {
         let (key, source, life) = (self.codes.primary(), self.me, self.life);
         let peer = self.peer(to);
         peer.sent += 1;
+        peer.trusts_us |= answer.is_some();
         let challenge = match (&peer.window, peer.challenge) {
             (Some(_), pending) => pending,
             (None, Some(pending)) => Some(pending),
@@ -209,6 +212,12 @@ impl Authenticator {
     /// The number that the next datagram to `to` will exceed.
     pub(crate) fn sent(&mut self, to: NodeId) -> u64 {
         self.peer(to).sent
+    }
+
+    /// Whether a peer will use what it is sent. One that does not trust us yet asks for proof
+    /// instead, and drops the rest.
+    pub(crate) fn is_trusted_by(&self, peer: NodeId) -> bool {
+        self.peers.get(&peer).is_some_and(|peer| peer.trusts_us)
     }
 
     /// Puts the code under a packet.
@@ -268,6 +277,7 @@ impl Authenticator {
     ) -> Result<Opened<'a>, Refusal> {
         let planted = self.planted;
         let peer = self.peer(header.source);
+        peer.trusts_us = header.challenge.is_none();
         if let Some(window) = &mut peer.window
             && window.life == header.life
         {
@@ -319,6 +329,7 @@ impl Authenticator {
     pub(crate) fn trust(&mut self, peer: NodeId, life: Life, sequence: u64) {
         let peer = self.peer(peer);
         peer.challenge = None;
+        peer.trusts_us = true;
         // What was taken of the life that is being tracked stays taken.
         if peer
             .window

@@ -71,8 +71,8 @@ pub struct Config {
     /// How often the full state is exchanged with a random member; longer in clusters of more
     /// than 32.
     pub sync_interval_ms: u64,
-    /// How often a node that knows of failed members, or of seeds and nobody alive, tries to reach
-    /// one of them: what heals a long partition.
+    /// How often a node that knows of failed members, or of seeds that are no members, tries to
+    /// reach one of them: what heals long partitions and brings islands together.
     pub rejoin_interval_ms: u64,
     /// How often joining is tried again until it worked.
     pub join_retry_ms: u64,

@@ -81,8 +81,8 @@ pub enum Input<'a> {
         /// Where it points.
         addresses: Vec<SocketAddr>,
     },
-    /// Join the cluster of which these are members. Goes on until it works. Seeds are remembered
-    /// for when nobody else is left.
+    /// Join the cluster of which these are members. Goes on until it works. Seeds are remembered,
+    /// and looked for while they are no members.
     Join(Vec<Seed>),
     /// Leave for good, with notice.
     Leave,

@@ -27,7 +27,7 @@ struct Options {
     /// How many members stall in each cluster
     #[arg(long, default_value_t = Experiment::default().stalling)]
     stalling: usize,
-    /// Runs of each kind
+    /// Runs of each kind in clusters of up to 64; in larger ones as many fewer as they are larger
     #[arg(long, default_value_t = Experiment::default().repetitions)]
     repetitions: u64,
     /// For how many virtual seconds members stall in each run

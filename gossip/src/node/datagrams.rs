@@ -39,7 +39,10 @@ impl Node {
     ) {
         let mut packet = Vec::with_capacity(256);
         self.head(turn, &mut packet, to, answer, messages);
-        self.piggyback(&mut packet, to.node);
+        // Updates would be dropped by whoever does not trust us, yet count as sent.
+        if self.auth.is_trusted_by(to.node) {
+            self.piggyback(&mut packet, to.node);
+        }
         self.seal_and_send(turn, to, packet);
     }
 

@@ -10,9 +10,16 @@ use crate::fact::Status;
 use crate::identity::NodeId;
 use crate::interface::{Effect, Event, Seed};
 use crate::planted::Planted;
-use crate::random::{below, choose, shuffle};
+use crate::random::{below, choose, index, shuffle};
 use crate::sync::Errand;
 use crate::time::{Time, nanos};
+
+/// Somebody who should be in the cluster and is not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Missing {
+    Member(NodeId, SocketAddr),
+    Seed(Seed),
+}
 
 /// How many seeds are tried at once.
 const SEEDS_AT_ONCE: usize = 3;
@@ -72,12 +79,16 @@ impl Node {
         let mut seeds = self.joining.seeds.clone();
         shuffle(turn.random, &mut seeds);
         for seed in seeds.into_iter().take(SEEDS_AT_ONCE) {
-            match seed {
-                Seed::Address(address) => self.try_address(turn, address),
-                Seed::Name { name, port } => {
-                    self.joining.resolving.insert(name.clone());
-                    turn.effects.push(Effect::Resolve { name, port });
-                }
+            self.try_seed(turn, seed);
+        }
+    }
+
+    fn try_seed(&mut self, turn: &mut Turn<'_>, seed: Seed) {
+        match seed {
+            Seed::Address(address) => self.try_address(turn, address),
+            Seed::Name { name, port } => {
+                self.joining.resolving.insert(name.clone());
+                turn.effects.push(Effect::Resolve { name, port });
             }
         }
     }
@@ -92,53 +103,78 @@ impl Node {
         if !self.joining.resolving.remove(name) || !self.is_here() {
             return;
         }
-        let own = self.record.gossip;
+        let known = self.known_addresses();
         let chosen = choose(turn.random, addresses, SEEDS_AT_ONCE, |address| {
-            address != own
+            !known.contains(&address)
         });
         for address in chosen {
             self.try_address(turn, address);
         }
     }
 
-    /// A full exchange has worked, whoever began it.
+    /// A full exchange that this node began has worked.
     pub(super) fn joined(&mut self, turn: &mut Turn<'_>, through: NodeId) {
         if self.joining.next.take().is_some() {
             self.joining.attempts = 0;
-            self.joining.resolving.clear();
             turn.event(Event::JoinSucceeded { through });
         }
     }
 
-    /// Tries a failed member, or the seeds when nobody else is left.
+    /// Tries to reach somebody who belongs to the cluster and is not in it: a failed member, or a
+    /// seed that no member's record names. The first heals partitions, the second the islands that
+    /// nodes form which joined through each other before either reached the rest.
     ///
-    /// The chance is the share of failed among live ones, so that a cluster together tries each
-    /// failed member about once in an interval, however large it is.
+    /// The chance is the number of the missing by that of the living, so that a cluster together
+    /// tries each about once in an interval, however large it is, and a lonely node always tries.
     pub(super) fn rejoin_if_due(&mut self, turn: &mut Turn<'_>) {
         if self.timers.rejoin > turn.now {
             return;
         }
         let interval = nanos(ms(self.config.rejoin_interval_ms));
         let spread = below(turn.random, interval / 4 + 1);
-        self.timers.rejoin = Time(turn.now.0.saturating_add(interval - interval / 8 + spread));
+        let next = turn.now.0.saturating_add(interval - interval / 8 + spread);
+        self.timers.rejoin = Time(next);
         if !self.is_here() || self.has(Planted::NoRejoin) {
             return;
         }
-        let dead: Vec<NodeId> = self
+        let mut missing = self.missing();
+        if below(turn.random, self.alive() as u64) < missing.len() as u64 {
+            let chosen = index(turn.random, missing.len());
+            match missing.swap_remove(chosen) {
+                Missing::Member(node, address) => {
+                    self.open_stream(turn, Errand::Sync, Some(node), address);
+                }
+                Missing::Seed(seed) => self.try_seed(turn, seed),
+            }
+        }
+    }
+
+    fn missing(&self) -> Vec<Missing> {
+        let failed = self
             .members
             .gone()
             .filter(|(_, member)| member.status == Status::Dead)
-            .map(|(node, _)| node)
+            .map(|(node, member)| Missing::Member(node, member.record.gossip));
+        let mut missing: Vec<Missing> = failed.collect();
+        // Seeds are looked for once the first way in was found; until then they are tried anyway.
+        if self.joining.next.is_none() && !self.joining.seeds.is_empty() {
+            let known = self.known_addresses();
+            let strange = self.joining.seeds.iter().filter(|seed| match seed {
+                Seed::Address(address) => !known.contains(address),
+                Seed::Name { .. } => true,
+            });
+            missing.extend(strange.cloned().map(Missing::Seed));
+        }
+        missing
+    }
+
+    fn known_addresses(&self) -> BTreeSet<SocketAddr> {
+        let mut known: BTreeSet<SocketAddr> = self
+            .members
+            .iter()
+            .map(|(_, member)| member.record.gossip)
             .collect();
-        if below(turn.random, self.alive() as u64) < dead.len() as u64 {
-            for node in choose(turn.random, &dead, 1, |_| true) {
-                if let Some(address) = self.address(node) {
-                    self.open_stream(turn, Errand::Sync, Some(node), address);
-                }
-            }
-        }
-        if self.members.live() == 0 && self.joining.next.is_none() {
-            self.try_seeds(turn);
-        }
+        known.insert(self.record.gossip);
+        known
     }
 }

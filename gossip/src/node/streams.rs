@@ -132,7 +132,10 @@ impl Node {
                 Step::SendState => self.send_state(turn, id),
                 Step::Exchanged { peer } => {
                     self.counters.syncs_completed += 1;
-                    self.joined(turn, peer);
+                    // Who came to us may be as alone as we are: only our own way in counts.
+                    if matches!(id, StreamId::Opened(_)) {
+                        self.joined(turn, peer);
+                    }
                 }
                 Step::Close => self.close_stream(turn, id),
             }

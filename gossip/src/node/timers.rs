@@ -4,6 +4,7 @@ use super::datagrams::Destination;
 use super::{Node, Presence, Turn};
 use crate::config::ms;
 use crate::fact::Status;
+use crate::identity::NodeId;
 use crate::interface::Event;
 use crate::planted::Planted;
 use crate::random::choose;
@@ -112,20 +113,7 @@ impl Node {
         let interval = ms(self.config.gossip_interval_ms);
         self.timers.gossip = self.timers.gossip.after(interval);
         self.align_gossip(turn.now);
-        let members = &self.members;
-        let to_dead = ms(self.config.gossip_to_dead_ms);
-        let chosen = choose(
-            turn.random,
-            self.round_robin.all(),
-            self.config.gossip_fanout,
-            |node| {
-                members.get(node).is_some_and(|member| match member.status {
-                    Status::Alive | Status::Suspect => true,
-                    Status::Dead => turn.now.since(member.since) < to_dead,
-                    Status::Left => false,
-                })
-            },
-        );
+        let chosen = self.gossip_targets(turn);
         for node in chosen {
             let told = self.config.lifeguard.buddy
                 && self
@@ -139,6 +127,23 @@ impl Node {
                 self.send(turn, Destination { node, address }, None, &[]);
             }
         }
+    }
+
+    /// Whom to gossip to: anybody, with equal chances. Whoever does not trust us yet gets the
+    /// updates with the answer to its challenge; to pass it over would leave those that came last
+    /// without news.
+    fn gossip_targets(&self, turn: &mut Turn<'_>) -> Vec<NodeId> {
+        let to_dead = ms(self.config.gossip_to_dead_ms);
+        let now = turn.now;
+        let fanout = self.config.gossip_fanout;
+        choose(turn.random, self.round_robin.all(), fanout, |node| {
+            let member = self.members.get(node);
+            member.is_some_and(|member| match member.status {
+                Status::Alive | Status::Suspect => true,
+                Status::Dead => now.since(member.since) < to_dead,
+                Status::Left => false,
+            })
+        })
     }
 
     /// Forgets who has been gone for long.

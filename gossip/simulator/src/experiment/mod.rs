@@ -48,7 +48,7 @@ pub struct Experiment {
     pub members: Vec<usize>,
     /// How many members stall at once in each.
     pub stalling: usize,
-    /// Runs of each kind.
+    /// Runs of each kind in clusters of up to 64; in larger ones as many fewer as they are larger.
     pub repetitions: u64,
     /// How long members stall in each run.
     pub observed: Duration,
@@ -67,7 +67,7 @@ impl Default for Experiment {
             stalling: 4,
             repetitions: 8,
             observed: Duration::from_secs(120),
-            deaths: 5,
+            deaths: 10,
             seed: 1,
             threads: 2,
         }
@@ -101,11 +101,17 @@ struct Task {
 }
 
 impl Experiment {
+    /// False positives and deaths are seen by every member, so fewer runs of many members say as
+    /// much.
+    fn repetitions_of(&self, members: usize) -> u64 {
+        (self.repetitions * 64 / members.max(64) as u64).max(1)
+    }
+
     fn tasks(&self) -> Vec<Task> {
         let mut tasks = Vec::new();
         for &members in self.members.iter().rev() {
             for protocol in [Protocol::Swim, Protocol::Lifeguard] {
-                for repetition in 0..self.repetitions {
+                for repetition in 0..self.repetitions_of(members) {
                     for deaths in [false, true] {
                         tasks.push(Task {
                             members,

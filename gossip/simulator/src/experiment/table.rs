@@ -143,7 +143,7 @@ impl fmt::Display for Table {
         } = &self.experiment;
         writeln!(
             f,
-            "{repetitions} runs of each kind from seed {seed}; {stalling} members stall for {observed:?}."
+            "Up to {repetitions} runs of each kind from seed {seed}; {stalling} members stall for {observed:?}."
         )?;
         writeln!(f)?;
         writeln!(

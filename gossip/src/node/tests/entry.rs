@@ -54,6 +54,29 @@ fn seeds_given_by_name_are_resolved_for_each_attempt() {
 }
 
 #[test]
+fn islands_that_joined_through_each_other_find_the_rest() {
+    let mut world = World::apart(4, &quick());
+    let seeds = |of: u32| {
+        let others = (1..=4).filter(|other| *other != of);
+        Input::Join(others.map(|other| Seed::Address(address(other))).collect())
+    };
+    // Each pair reaches its own half only, and is content.
+    for a in 1..=2 {
+        for b in 3..=4 {
+            world.cut_both(a, b);
+        }
+    }
+    for node in 1..=4 {
+        world.input(node, seeds(node));
+    }
+    world.run_ms(2_000);
+    assert_eq!((world.sees(1), world.sees(3)), (vec![2], vec![4]));
+    world.cuts = Default::default();
+    world.run_ms(3_000);
+    assert!((1..=4).all(|node| world.sees(node).len() == 3));
+}
+
+#[test]
 fn a_node_that_leaves_is_not_failed() {
     let mut world = World::joined(4, &quick());
     world.input(4, Input::Leave);
