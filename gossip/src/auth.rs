@@ -277,7 +277,6 @@ impl Authenticator {
     ) -> Result<Opened<'a>, Refusal> {
         let planted = self.planted;
         let peer = self.peer(header.source);
-        peer.trusts_us = header.challenge.is_none();
         if let Some(window) = &mut peer.window
             && window.life == header.life
         {
@@ -291,6 +290,7 @@ impl Authenticator {
             {
                 peer.challenge = None;
             }
+            peer.trusts_us = header.challenge.is_none();
             return Ok(Opened::Trusted {
                 header,
                 messages,
@@ -301,6 +301,7 @@ impl Authenticator {
             && header.answer == Some(challenge.nonce)
         {
             peer.challenge = None;
+            peer.trusts_us = header.challenge.is_none();
             peer.window = Some(Window::beginning_after(header.life, header.sequence));
             return Ok(Opened::Trusted {
                 header,

@@ -427,8 +427,11 @@ impl Watch for Checker {
     }
 
     fn handled(&mut self, now: Time, host: usize, before: &Before, taken: &Taken, node: &Node) {
-        self.issue(now, host, node);
-        self.issue_record(now, host, node);
+        // Only a change of its own, or of its driver's, gives a node another record.
+        if node.incarnation() != before.incarnation || *taken == Taken::Other {
+            self.issue(now, host, node);
+            self.issue_record(now, host, node);
+        }
         if let Taken::Datagram {
             meant_for,
             sent_at,

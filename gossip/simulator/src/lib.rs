@@ -6,6 +6,8 @@
 //! It never does any protocol itself: all decisions in its world are the crate's, the same code
 //! that ships. Runs on any thread, one world to a thread; the same seed gives the same run.
 
+#[cfg(test)]
+mod calm;
 mod check;
 mod experiment;
 mod operations;

@@ -107,6 +107,21 @@ fn a_recording_of_an_earlier_life_is_never_used() {
 }
 
 #[test]
+fn a_recording_does_not_change_who_is_told_what() {
+    let (mut a, mut b) = (End::new(1, 1), End::new(2, 1));
+    let asking = a.send(2, None);
+    acquainted(&mut a, &mut b);
+    assert!(b.auth.is_trusted_by(NodeId(1)));
+    assert!(b.take(&asking).is_err());
+    assert!(b.auth.is_trusted_by(NodeId(1)));
+    // The living one says so itself when it does not trust us any more.
+    a.auth.forget(NodeId(2));
+    let packet = a.send(2, None);
+    assert_eq!(b.accepts(&packet), Ok(true));
+    assert!(!b.auth.is_trusted_by(NodeId(1)));
+}
+
+#[test]
 fn a_wiped_node_of_an_older_epoch_is_trusted_when_it_answers() {
     let (mut a, mut b) = (End::new(1, 7), End::new(2, 1));
     acquainted(&mut a, &mut b);

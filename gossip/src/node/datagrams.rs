@@ -154,7 +154,7 @@ impl Node {
                         self.suspicions.restart(peer.node, turn.now);
                     }
                     if let Some(issued) = answered {
-                        self.proved(turn, peer.node, issued);
+                        self.proved(peer.node, issued);
                     }
                     self.messages(turn, peer, messages, header.challenge);
                 }
@@ -164,12 +164,12 @@ impl Node {
 
     /// A peer answered a challenge: if that was issued after the probe of it began, it is as good
     /// as an acknowledgement.
-    fn proved(&mut self, turn: &mut Turn<'_>, peer: NodeId, issued: Time) {
+    fn proved(&mut self, peer: NodeId, issued: Time) {
         if let Some(probe) = &self.probe
             && probe.target == peer
             && probe.started <= issued
         {
-            self.probe_answered(turn);
+            self.probe_answered();
         }
     }
 

@@ -130,7 +130,7 @@ impl Node {
         self.accuse(turn, probe.target);
     }
 
-    pub(super) fn probe_answered(&mut self, _turn: &mut Turn<'_>) {
+    pub(super) fn probe_answered(&mut self) {
         if self.probe.take().is_some() {
             self.awareness.note(Sign::ProbeAnswered);
         }
@@ -142,7 +142,7 @@ impl Node {
         if let Some(probe) = &self.probe {
             let asked = source == probe.target || probe.relays.contains_key(&source);
             if self.has(Planted::AnyAckCounts) || (probe.sequence == sequence && asked) {
-                self.probe_answered(turn);
+                self.probe_answered();
                 return;
             }
         }
@@ -168,13 +168,13 @@ impl Node {
     }
 
     /// The target answered on a stream.
-    pub(super) fn pinged(&mut self, turn: &mut Turn<'_>, peer: NodeId, sequence: u32) {
+    pub(super) fn pinged(&mut self, peer: NodeId, sequence: u32) {
         if let Some(probe) = &self.probe
             && probe.target == peer
             && probe.sequence == sequence
         {
             self.counters.probes_answered_by_stream += 1;
-            self.probe_answered(turn);
+            self.probe_answered();
         }
     }
 

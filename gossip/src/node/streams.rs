@@ -123,7 +123,7 @@ impl Node {
         for step in steps {
             match step {
                 Step::Reply(bytes) => self.send_stream(turn, id, bytes),
-                Step::Pinged { peer, sequence } => self.pinged(turn, peer, sequence),
+                Step::Pinged { peer, sequence } => self.pinged(peer, sequence),
                 Step::State { peer, items } => {
                     for item in items {
                         self.item(turn, peer, item);

@@ -11,6 +11,8 @@
 
 mod measure;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
