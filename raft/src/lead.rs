@@ -125,11 +125,12 @@ impl Group {
     /// A proposal.
     pub(crate) fn propose(&mut self, turn: &mut Turn<'_>, proposal: Proposal) {
         assert!(proposal.entries > 0, "a proposal has entries");
+        // First, since a leader that was quiet has to look anew at who is in sync.
+        self.wake(turn);
         if let Err(reason) = self.may_propose(&proposal) {
             self.reject(turn, proposal.token, reason);
             return;
         }
-        self.wake(turn);
         let content = Content::Proposal(proposal.token);
         self.append(turn, proposal.entries, proposal.bytes, content);
     }
@@ -320,6 +321,10 @@ impl Group {
         peer.silent = false;
         peer.round = peer.round.max(round);
         peer.note_damage(damage, last);
+        if peer.cure.is_none() && peer.matched == last {
+            // What it had, it has.
+            peer.caught_up = turn.now;
+        }
         self.round_answered(turn);
         true
     }
@@ -469,11 +474,12 @@ impl Group {
         for peer in leader.peers.values_mut() {
             peer.heard = turn.now;
             // Nothing was appended meanwhile: who had everything still has it.
-            if peer.matched == last {
+            if peer.matched == last && !peer.silent {
                 peer.caught_up = turn.now;
             }
         }
         leader.heartbeat_at = Some(turn.now);
+        self.weigh_sync(turn);
         self.say_alive(turn);
     }
 
@@ -499,15 +505,21 @@ impl Group {
         };
         leader.heartbeat_at = Some(turn.now.next_beat(interval));
         let round = leader.reading.begin_round(turn.now);
-        self.beat(turn, round, to);
+        if self.beat(turn, round, to)
+            && let Some(leader) = self.leading()
+        {
+            leader.reading.asked(round, turn.now);
+        }
         self.round_answered(turn);
     }
 
-    fn beat(&mut self, turn: &mut Turn<'_>, round: Round, beat: Beat) {
+    /// Tells whether that went to everybody.
+    fn beat(&mut self, turn: &mut Turn<'_>, round: Round, beat: Beat) -> bool {
         let (watermarks, interval) = (self.log.marks(), self.settings.heartbeat_interval);
         let Part::Leader(leader) = &mut self.part else {
-            return;
+            return false;
         };
+        let everybody = leader.peers.len();
         let mut beats = Vec::with_capacity(leader.peers.len());
         for (peer, progress) in &mut leader.peers {
             // Half, so that two messages are never further apart than one and a half intervals.
@@ -524,8 +536,10 @@ impl Group {
             };
             beats.push((*peer, beat));
         }
+        let told = beats.len();
         for (peer, beat) in beats {
             self.send(turn, peer, beat, None);
         }
+        told == everybody
     }
 }

@@ -3,6 +3,9 @@
 //! `shard/` drives it on the core that owns the replica, and a simulator drives it through millions of
 //! bad days (`raft/simulator`, `scripts/simulate raft`).
 //!
+//! Who is new to Raft may begin with `tests/scenarios/`: each scene is a short script, and beside it
+//! what the replicas did and said, from the first election to the membership change that goes wrong.
+//!
 //! # How it is used
 //!
 //! A [`Group`] is one replica of one log. It is told what happens, one [`Input`] at a time, and answers

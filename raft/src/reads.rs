@@ -21,6 +21,8 @@ pub(crate) struct Reading {
     round: Round,
     /// When each of the last rounds began.
     begun: VecDeque<(Round, Time)>,
+    /// The latest that everybody was asked in, not only those who had been told nothing else, and when.
+    asked: Option<(Round, Time)>,
     /// The latest that a majority has answered.
     answered: Round,
     /// When that one began: up to a timeout after that, nobody else can have been elected.
@@ -55,9 +57,15 @@ impl Reading {
         self.round
     }
 
-    /// Whether a round is under way that not enough have answered.
-    fn asks(&self) -> bool {
-        self.round > self.answered
+    /// Everybody is asked in this round.
+    pub(crate) fn asked(&mut self, round: Round, now: Time) {
+        self.asked = Some((round, now));
+    }
+
+    /// Whether answers to a round are to be expected still.
+    fn asks(&self, now: Time, patience: Duration) -> bool {
+        self.asked
+            .is_some_and(|(round, at)| round > self.answered && now.since(at) < patience)
     }
 
     pub(crate) fn abandoned(&self) -> impl Iterator<Item = Token> + '_ {
@@ -92,12 +100,16 @@ impl Group {
             turn.effects.push(Effect::ReadReady { token, index });
             return;
         }
+        let patience = self.settings.resend_after;
         let Some(leader) = self.leading() else {
             return;
         };
         // A round that is under way began before this read and says nothing for it; while it lasts,
         // reads gather for the next one.
-        let (asks, round) = (leader.reading.asks(), Round(leader.reading.round.0 + 1));
+        let (asks, round) = (
+            leader.reading.asks(turn.now, patience),
+            Round(leader.reading.round.0 + 1),
+        );
         leader.reading.waiting.push_back(Waiting {
             token,
             round,
@@ -137,6 +149,7 @@ impl Group {
             }
             leader.peers.get(&voter).map_or(Round(0), |peer| peer.round)
         });
+        let patience = self.settings.resend_after;
         let Some(leader) = self.leading() else {
             return;
         };
@@ -162,7 +175,7 @@ impl Group {
             let Waiting { token, index, .. } = reading.waiting.pop_front().expect("there is one");
             turn.effects.push(Effect::ReadReady { token, index });
         }
-        if !reading.waiting.is_empty() && !reading.asks() {
+        if !reading.waiting.is_empty() && !reading.asks(turn.now, patience) {
             self.say_alive(turn);
         }
     }
