@@ -149,9 +149,9 @@ impl World {
             Rejection::NotLeader {
                 leader: Some(leader),
             } => leader.node.0 as usize,
-            Rejection::NotLeader { leader: None } | Rejection::LeadershipLost => {
-                client.draws.below(self.nodes.len() as u64) as usize
-            }
+            Rejection::NotLeader { leader: None }
+            | Rejection::LeadershipLost
+            | Rejection::Transferring => client.draws.below(self.nodes.len() as u64) as usize,
             _ => return,
         };
     }

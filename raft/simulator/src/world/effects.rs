@@ -361,6 +361,9 @@ impl World {
         if let Some(replica) = &mut self.nodes[node].replica {
             replica.promises = promises;
         }
+        if matches!(packet.message.body, raft::Body::TimeoutNow) {
+            self.deafen(node);
+        }
         let bytes: u64 = packet.entries.iter().map(|entry| entry.bytes).sum();
         let to = to.node.0 as usize;
         let mut arrivals = self.network.route(self.now, node, to, 64 + bytes as usize);

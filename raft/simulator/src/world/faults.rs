@@ -144,6 +144,28 @@ impl World {
         self.set_timer(node);
     }
 
+    /// A leader that has just handed over hears nothing of its successor for a while: the moment at
+    /// which it must not rely on its lease any more. Only in runs that have faults, and before they end.
+    pub(super) fn deafen(&mut self, node: usize) {
+        let timeout = self.profile.settings.election_timeout;
+        let mut draws = self.seed.draws("deaf", &[node as u64, self.now.0]);
+        let until = self.now + draws.between(timeout / 4, timeout);
+        if self.faults.is_empty() || until > self.healing.healed() || !draws.chance(0.5) {
+            return;
+        }
+        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+            self.network.cut(other, node);
+        }
+        self.events.push(until, Event::Hears { node });
+    }
+
+    pub(super) fn hears(&mut self, node: usize) -> Result<(), Broken> {
+        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+            self.network.heal(other, node);
+        }
+        Ok(())
+    }
+
     /// The node's disk is empty from now on, if the group can survive that. The process is down.
     fn wipe(&mut self, node: usize) {
         let Some(id) = self.nodes[node].id() else {

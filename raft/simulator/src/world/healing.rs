@@ -82,6 +82,11 @@ impl Healing {
         ]
     }
 
+    /// When the faults are over.
+    pub(super) fn healed(&self) -> Time {
+        self.healed
+    }
+
     /// Somebody was elected, or has begun to serve.
     pub(super) fn leads(&mut self, role: Role, now: Time) {
         match role {

@@ -81,6 +81,10 @@ pub(crate) enum Event {
     Restart {
         node: usize,
     },
+    /// A node that was deaf hears the others again.
+    Hears {
+        node: usize,
+    },
     /// Membership looks who answers.
     Look,
     /// A moment at which something must have come true.
@@ -269,6 +273,7 @@ impl World {
             Event::FaultBegins(number) => self.fault_begins(number),
             Event::FaultEnds(number) => self.fault_ends(number),
             Event::Restart { node } => self.up(node),
+            Event::Hears { node } => self.hears(node),
             Event::Look => self.look(),
             Event::Milestone(milestone) => self.milestone(milestone),
         }
