@@ -367,7 +367,7 @@ impl Group {
         at: Index,
         ends: &[crate::types::Position],
     ) {
-        let shared = self.log.shared_with(ends);
+        let (shared, resend_after) = (self.log.shared_with(ends), self.settings.resend_after);
         let Some(peer) = self
             .leading()
             .and_then(|leader| leader.peers.get_mut(&from))
@@ -376,6 +376,10 @@ impl Group {
         };
         if at < peer.matched || !peer.asked_at(at) {
             // Late: this is settled, or is being asked again.
+            return;
+        }
+        let gap = shared.is_some() && shared.as_ref() == ends.first();
+        if gap && !peer.may_begin_anew(turn.now, resend_after) {
             return;
         }
         match (shared, ends.last()) {

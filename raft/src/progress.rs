@@ -105,6 +105,8 @@ pub(crate) struct Progress {
     /// When it last answered, and the end of the leader's log then: having that much later on means
     /// that it was caught up then, however quickly the log has grown since (as Kafka counts it).
     mark: (Time, Index),
+    /// When all that was under way was last sent again because something was missing there.
+    began_anew: Option<Time>,
     /// Its log is damaged: what it needs to be whole, and it counts for nothing before.
     pub(crate) cure: Option<Cure>,
     /// Entries for it are being read.
@@ -129,6 +131,7 @@ impl Progress {
             round: Round(0),
             caught_up: now,
             mark: (now, last),
+            began_anew: None,
             cure: None,
             reading: false,
             silent: false,
@@ -178,6 +181,18 @@ impl Progress {
                 self.probe(last.next(), false);
             }
         }
+    }
+
+    /// Whether what is under way to it may be sent again because something is missing there, though
+    /// nothing differs. It may be lost, or have been overtaken: to begin anew for each message that
+    /// came too early would be a storm.
+    pub(crate) fn may_begin_anew(&mut self, now: Time, resend_after: Duration) -> bool {
+        let lately = |then| now.since(then) < resend_after;
+        if matches!(self.flow, Flow::Replicate { .. }) && self.began_anew.is_some_and(lately) {
+            return false;
+        }
+        self.began_anew = Some(now);
+        true
     }
 
     /// Whether what it says of its log at this place answers what it was asked.

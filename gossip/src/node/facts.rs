@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::datagrams::Destination;
 use super::{Node, Presence, Turn};
 use crate::awareness::Sign;
 use crate::codec::{Item, Message};
@@ -150,6 +151,19 @@ impl Node {
             claim: Claim::Suspect { by: self.me },
         };
         self.fact(turn, fact);
+        self.tell_suspect(turn, node);
+    }
+
+    /// Whoever brings up a suspicion tells the suspect at once (the Buddy System). Gossip would
+    /// reach it in time nearly always, and a healthy member should not depend on luck.
+    fn tell_suspect(&mut self, turn: &mut Turn<'_>, node: NodeId) {
+        let suspect = self.members.get(node);
+        let suspect = suspect.filter(|member| member.status == Status::Suspect);
+        if let Some(address) = suspect.map(|member| member.record.gossip)
+            && self.config.lifeguard.buddy
+        {
+            self.send(turn, Destination { node, address }, None, &[]);
+        }
     }
 
     /// A suspected member has not refuted in time.
@@ -275,6 +289,7 @@ impl Node {
             Status::Suspect | Status::Dead => Claim::Suspect { by: peer },
             Status::Left => Claim::Left,
         };
+        let before = self.members.get(node).map(|member| member.status);
         self.fact(
             turn,
             Fact {
@@ -283,5 +298,8 @@ impl Node {
                 claim,
             },
         );
+        if before != Some(Status::Suspect) {
+            self.tell_suspect(turn, node);
+        }
     }
 }

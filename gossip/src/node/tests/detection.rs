@@ -243,6 +243,34 @@ fn whoever_is_suspected_is_told_in_the_next_ping() {
 }
 
 #[test]
+fn whoever_brings_up_a_suspicion_tells_the_suspect_at_once() {
+    let mut world = World::joined(6, &quick());
+    // Node 2 does not hear for a while, and nobody gossips.
+    for other in [1, 3, 4, 5, 6] {
+        world.cut_both(other, 2);
+        let node = world.nodes.get_mut(&other).unwrap();
+        node.timers.gossip = Time(u64::MAX / 2);
+    }
+    let suspects = |world: &World| world.status(1, 2) == Some(Status::Suspect);
+    world.until(3_000, suspects);
+    let told = world
+        .sent
+        .iter()
+        .rev()
+        .find(|(from, to, _)| (*from, *to) == (1, 2));
+    let (_, _, bytes) = told.unwrap();
+    let body = &bytes[crate::codec::HEADER_BYTES..bytes.len() - 16];
+    let claim = Messages::read(body).unwrap();
+    let expected = claim_of(&world, 2, 1);
+    assert!(claim.contains(&expected), "{claim:?}");
+}
+
+/// The claim of node `at` about `about`.
+fn claim_of(world: &World, about: u32, at: u32) -> Message {
+    claim(world, about, at, Claim::Suspect { by: NodeId(at) })
+}
+
+#[test]
 fn each_new_accuser_is_passed_on_and_known_ones_are_not() {
     let mut world = World::joined(8, &quick());
     let node = world.nodes.get_mut(&1).unwrap();
