@@ -18,6 +18,8 @@ pub(crate) struct Profile {
     pub(crate) voters: usize,
     pub(crate) settings: Settings,
     pub(crate) link: LinkModel,
+    /// Messages from one node to another do not overtake each other, as on a connection.
+    pub(crate) ordered: bool,
     /// A write takes at least this, and an exponential part above it.
     pub(crate) disk_min: Duration,
     pub(crate) disk_mean: Duration,
@@ -62,6 +64,7 @@ impl Profile {
         let lossy = hardware.chance(0.5);
         let mut profile = Profile {
             voters,
+            ordered: seed.draws("ordered", &[]).chance(0.5),
             link: LinkModel {
                 delay_min: micros(&mut hardware, 50, 1_000),
                 delay_mean: micros(&mut hardware, 50, 4_000),

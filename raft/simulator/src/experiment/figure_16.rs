@@ -126,6 +126,7 @@ fn profile((shortest_ms, longest_ms): (u64, u64)) -> Profile {
             reordering: 0.0,
             reordering_delay: Duration::ZERO,
         },
+        ordered: false,
         disk_min: Duration::from_micros(3_500),
         disk_mean: Duration::from_micros(500),
         timer_late: Duration::from_micros(100),

@@ -366,7 +366,15 @@ impl World {
         }
         let bytes: u64 = packet.entries.iter().map(|entry| entry.bytes).sum();
         let to = to.node.0 as usize;
-        let mut arrivals = self.network.route(self.now, node, to, 64 + bytes as usize);
+        let bytes = 64 + bytes as usize;
+        if self.profile.ordered {
+            let at = self.network.route_stream(self.now, node, to, bytes);
+            if let Some(at) = at {
+                self.events.push(at, Event::Arrive(packet));
+            }
+            return Ok(());
+        }
+        let mut arrivals = self.network.route(self.now, node, to, bytes);
         let Some(last) = arrivals.pop() else {
             return Ok(());
         };
