@@ -89,7 +89,9 @@ impl World {
             return Ok(());
         };
         let start = process.log.start();
-        let most = process.group.visible().min(process.group.durable()).next();
+        let durable = process.group.durable();
+        // A log that was just dropped begins behind what is durable, until the drop is.
+        let most = process.group.visible().min(durable).next().max(start);
         let start = Index(start.0 + draws.below(most.0 - start.0 + 1));
         process.log.move_start(start);
         self.tell(|| format!("n{node}: the log begins at {start}"));
