@@ -1,4 +1,6 @@
 //! Experiments: the same worlds, measured instead of judged. The rules are checked all the same.
+//!
+#![doc = include_str!("../../FIGURE-16.md")]
 
 mod figure_16;
 mod plot;
