@@ -90,7 +90,11 @@ impl World {
         };
         let start = process.log.start();
         let most = process.group.visible().min(process.group.durable()).next();
-        let start = Index(start.0 + draws.below(most.0 - start.0 + 1));
+        // A log that has just begun anew is not durable up to its start yet.
+        let Some(room) = most.next().0.checked_sub(start.0).filter(|room| *room > 0) else {
+            return Ok(());
+        };
+        let start = Index(start.0 + draws.below(room));
         process.log.move_start(start);
         self.tell(|| format!("n{node}: the log begins at {start}"));
         self.write(node, Record::Start(start), None)?;
