@@ -89,10 +89,12 @@ impl World {
             return Ok(());
         };
         let start = process.log.start();
-        let durable = process.group.durable();
-        // A log that was just dropped begins behind what is durable, until the drop is.
-        let most = process.group.visible().min(durable).next().max(start);
-        let start = Index(start.0 + draws.below(most.0 - start.0 + 1));
+        let most = process.group.visible().min(process.group.durable()).next();
+        // A log that has just begun anew is not durable up to its start yet.
+        let Some(room) = most.next().0.checked_sub(start.0).filter(|room| *room > 0) else {
+            return Ok(());
+        };
+        let start = Index(start.0 + draws.below(room));
         process.log.move_start(start);
         self.tell(|| format!("n{node}: the log begins at {start}"));
         self.write(node, Record::Start(start), None)?;
