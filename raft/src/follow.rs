@@ -110,6 +110,9 @@ impl Group {
             "a term has one leader"
         );
         self.heard = Some(turn.now);
+        // Before what the leader asks for: what was acknowledged in an earlier term may be cut in this
+        // one, so a crash in between must not leave the cut without the term.
+        self.write_vote(turn);
         if self.leader() != Some(leader) {
             self.become_follower(turn, Some(leader));
         } else {

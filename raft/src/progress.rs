@@ -198,7 +198,11 @@ impl Progress {
     /// Whether what it says of its log at this place answers what it was asked.
     pub(crate) fn asked_at(&self, at: Index) -> bool {
         match &self.flow {
-            Flow::Probe { next, asked, .. } => asked.is_some() && next.previous() == at,
+            Flow::Probe { next, asked, .. } => match asked {
+                Some(_) => next.previous() == at,
+                // Nothing is open: what it said of its own accord, with its damage, is welcome.
+                None => at < *next,
+            },
             Flow::Replicate { next, .. } => at < *next,
             Flow::Snapshot { .. } => false,
         }

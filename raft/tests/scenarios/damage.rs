@@ -73,28 +73,26 @@ fn a_damaged_replica_abstains_until_it_is_cured() {
         n2 -> n1: we differ at 2; my terms end at 1@t1, 0@t0; my log is damaged
         n3 follows n1 in t2
         n3 -> n1: we differ at 2; my terms end at 1@t1, 0@t0
-        n1 -> n3: in t2: after 1@t1 comes 2@t1 x=1 [commit 0]
-        n1 -> n2: in t2: have you 3@t2? [commit 0, whole with 3]
-        n3 appends 2@t1 x=1
-        n3 -> n1: I have all up to 2
-        n2 -> n1: we differ at 3; my terms end at 1@t1, 0@t0; my log is damaged
-        n1 -> n3: in t2: after 2@t1 comes 3@t2 no-op [commit 0]
         n1 -> n2: in t2: after 1@t1 comes 2@t1 x=1 [commit 0, whole with 3]
-        n3 appends 3@t2 no-op
-        n3 -> n1: I have all up to 3
+        n1 -> n3: in t2: after 1@t1 comes 2@t1 x=1 [commit 0]
         n2 appends 2@t1 x=1
         n2 -> n1: I have all up to 2; my log is damaged
-        n1 knows 3 committed
-        n1 leads t2 and serves
-        n1 -> n2: in t2: after 2@t1 comes 3@t2 no-op [commit 3, whole with 3]
+        n3 appends 2@t1 x=1
+        n3 -> n1: I have all up to 2
+        n1 -> n2: in t2: after 2@t1 comes 3@t2 no-op [commit 0, whole with 3]
+        n1 -> n3: in t2: after 2@t1 comes 3@t2 no-op [commit 0]
         n2 appends 3@t2 no-op
-        n2 knows 3 committed
         n2 -> n1: I have all up to 3; my log is damaged
         n2 is whole again
+        n3 appends 3@t2 no-op
+        n3 -> n1: I have all up to 3
+        n1 knows 3 committed
+        n1 leads t2 and serves
     "#]]);
     stage.heartbeats();
     stage.logs();
     stage.shows(expect![[r#"
+        n2 knows 3 committed
         n3 knows 3 committed
         n1 has 1@t1 no-op, 2@t1 x=1, 3@t2 no-op
         n2 has 1@t1 no-op, 2@t1 x=1, 3@t2 no-op
@@ -129,18 +127,20 @@ fn a_damaged_replica_does_not_count_for_commit() {
         n1 -> n3: in t1: after 2@t1 comes 3@t1 x=2 [commit 2] (lost)
         n2 follows n1 in t1
         n2 -> n1: we differ at 2; my terms end at 1@t1, 0@t0; my log is damaged
-        n1 -> n2: in t1: have you 3@t1? [commit 2, whole with 3]
-        n2 -> n1: we differ at 3; my terms end at 1@t1, 0@t0; my log is damaged
         n1 -> n2: in t1: after 1@t1 comes 2@t1 x=1, 3@t1 x=2 [commit 2, whole with 3]
         n2 appends 2@t1 x=1, 3@t1 x=2
         n2 knows 2 committed
+        n1 -> n2: in t1: have you 1@t1? [commit 2, whole with 3]
         n1 -> n3: in t1: have you 2@t1? [commit 2] (lost)
+        n2 -> n1: I have all up to 1; my log is damaged
+        n1 -> n2: in t1: after 1@t1 comes 2@t1 x=1, 3@t1 x=2 [commit 2, whole with 3]
     "#]]);
     stage.release_disk(N2);
     stage.run();
     stage.heartbeats();
     stage.shows(expect![[r#"
         n2's disk is done
+        n2 -> n1: I have all up to 3; my log is damaged
         n2 -> n1: I have all up to 3; my log is damaged
         n2 is whole again
         n1 knows 3 committed

@@ -369,8 +369,8 @@ fn a_heartbeat_commits_only_what_is_known_to_agree() {
         n1 -> n3: I lead t3; we agree up to 0 [commit 4]
         n2 knows 4 committed
         n2 -> n1: I hear you
-        n3 follows n1 in t3
         n3 writes down t3, no vote
+        n3 follows n1 in t3
         n3 -> n1: I hear you
     "#]]);
     stage.pass(200);

@@ -26,8 +26,8 @@ fn a_learner_follows_and_does_not_count() {
         n3 appends 2@t1 members (n1 n2 n3) + (n4)
         n3 goes by members (n1 n2 n3) + (n4) since 2
         n3 -> n1: I have all up to 2
-        n4 follows n1 in t1
         n4 writes down t1, no vote
+        n4 follows n1 in t1
         n4 -> n1: we differ at 2; my terms end at 0@t0
         n1 knows 2 committed
         n1 has done the change

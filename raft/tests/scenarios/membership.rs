@@ -113,8 +113,8 @@ fn a_change_that_is_cut_is_undone() {
         n1 is a follower without leader in t1
         n2 -> n1: your term is over, it is t2
         n3 -> n1: your term is over, it is t2
-        n4 follows n1 in t1
         n4 writes down t1, no vote
+        n4 follows n1 in t1
         n4 -> n1: we differ at 2; my terms end at 0@t0
         n1 writes down t2, no vote
         n1 follows n2 in t2

@@ -193,11 +193,9 @@ fn a_quiet_leader_that_comes_back_damaged_wakes_the_others() {
         n3 follows n2 in t2
         n3 appends 3@t2 no-op
         n3 -> n2: I have all up to 3
+        n2 -> n1: in t2: after 1@t1 comes 2@t1 x=1 [commit 2, whole with 3]
         n2 knows 3 committed
         n2 leads t2 and serves
-        n2 -> n1: in t2: have you 3@t2? [commit 3, whole with 3]
-        n1 -> n2: we differ at 3; my terms end at 1@t1, 0@t0; my log is damaged
-        n2 -> n1: in t2: after 1@t1 comes 2@t1 x=1 [commit 3, whole with 3]
         n1 appends 2@t1 x=1
         n1 knows 2 committed
         n1 -> n2: I have all up to 2; my log is damaged

@@ -15,6 +15,9 @@ use crate::check::{Broken, Rule, check_outline, hold};
 /// three; but the first leader may have to be a certain replica, and that may have to be mended.
 const TO_SERVE: u32 = 8;
 
+/// Quarters of an election's time that a follower is given once to get what it lacks.
+const MORE_TO_CATCH_UP: u32 = 4;
+
 /// How long a group is left alone at the end, so that it can fall quiet, and how long it is listened
 /// to then.
 const REST: Duration = Duration::from_secs(6);
@@ -49,6 +52,8 @@ pub(crate) struct Healing {
     elected: Option<Time>,
     served: Option<Time>,
     every: Duration,
+    /// A follower was given more time to catch up.
+    waited: bool,
 }
 
 impl Healing {
@@ -65,6 +70,7 @@ impl Healing {
             elected: None,
             served: None,
             every: election / 4,
+            waited: false,
         }
     }
 
@@ -118,6 +124,15 @@ impl World {
                 self.attempt()
             }
             Milestone::Try => self.attempt(),
+            // A change of membership may hang on a voter that has much to read yet.
+            Milestone::Serves
+                if self.catches_up() && !std::mem::replace(&mut self.healing.waited, true) =>
+            {
+                let more = self.healing.every * MORE_TO_CATCH_UP;
+                self.events
+                    .push(self.now + more, Event::Milestone(Milestone::Serves));
+                Ok(())
+            }
             Milestone::Serves => {
                 self.open = false;
                 let committed = self.history.committed();
@@ -135,7 +150,7 @@ impl World {
                 Ok(())
             }
             Milestone::Hush => {
-                self.healing.sent = Some(self.network.total_traffic().messages);
+                self.healing.sent = Some(self.said_by_members());
                 Ok(())
             }
         }
@@ -172,6 +187,29 @@ impl World {
             .map(|(_, group)| group.term())
             .max()
             .unwrap_or_default()
+    }
+
+    /// Messages that live members have sent. One that was removed and does not know it, until its
+    /// driver takes it away, goes on asking who leads.
+    fn said_by_members(&self) -> u64 {
+        let members = self.live_members();
+        let said = members
+            .iter()
+            .map(|(node, _)| self.network.traffic(*node).messages);
+        said.sum()
+    }
+
+    /// Whether somebody who leads waits for a voter that is getting what it lacks.
+    fn catches_up(&self) -> bool {
+        let Some((node, term)) = self.leader() else {
+            return false;
+        };
+        let last = self.nodes[node]
+            .process()
+            .map(|leader| leader.group.last().index);
+        self.live_members()
+            .iter()
+            .any(|(_, group)| group.term() == term && Some(group.last().index) < last)
     }
 
     /// The members of the leader's membership that run.
@@ -294,7 +332,7 @@ impl World {
         if self.profile.settings.quiesce_after.is_none() || !all_there {
             return Ok(());
         }
-        let sent = self.network.total_traffic().messages;
+        let sent = self.said_by_members();
         let quiet = live.iter().all(|(_, group)| group.is_quiet());
         hold(
             Rule::QuietIsQuiet,
