@@ -181,6 +181,7 @@ impl Node {
         challenge: Option<u64>,
     ) {
         let mut replies = Vec::new();
+        let mut accused = false;
         for message in messages {
             match message {
                 Message::Ping { sequence } => replies.push(Message::Ack { sequence }),
@@ -199,15 +200,21 @@ impl Node {
                 }
                 Message::Ack { sequence } => self.ack(turn, peer.node, sequence),
                 Message::Nack { sequence } => self.nack(peer.node, sequence),
-                Message::Fact(fact) => self.fact(turn, fact),
+                Message::Fact(fact) => {
+                    accused |= fact.node == self.me && fact.status() != Status::Alive;
+                    self.fact(turn, fact);
+                }
                 Message::Entry(entry) => self.entry(turn, entry, false),
             }
         }
+        // Whoever accuses this node hears its refutation, which heads the queue, at once: gossip
+        // might miss it until the suspicion is over.
+        let refutes = accused && self.config.lifeguard.buddy && self.is_here();
         if challenge.is_some() {
             // Whatever we sent it before was not used, because it did not trust us.
             replies.extend(self.unanswered(peer.node));
         }
-        if challenge.is_some() || !replies.is_empty() {
+        if challenge.is_some() || !replies.is_empty() || refutes {
             replies.truncate(MOST_REPLIES);
             self.send(turn, peer, challenge, &replies);
         }

@@ -8,6 +8,9 @@ use simulation::{DiskFault, Fault};
 use super::{Event, World};
 use crate::check::Broken;
 
+/// How long a request may be under way: longer than anybody stands still.
+const UNDER_WAY: Duration = Duration::from_secs(20);
+
 impl World {
     pub(super) fn fault_begins(&mut self, number: usize) -> Result<(), Broken> {
         let timed = self.faults[number].clone();
@@ -218,7 +221,8 @@ impl World {
         replica.is_some_and(|replica| !replica.disk.is_damaged())
     }
 
-    /// The last membership that is committed, and all after it that are in some log.
+    /// The last membership that is committed, all after it that are in some log, and those that were
+    /// asked for so lately that the request, or a message of a leader that took it, may be under way.
     pub(super) fn memberships_in_force(&self) -> Vec<&Configuration> {
         let mut committed: Option<(Index, &Configuration)> = None;
         let mut all: Vec<(Index, &Configuration)> = Vec::new();
@@ -241,10 +245,13 @@ impl World {
         }
         let since = committed.map_or(Index(0), |(index, _)| index);
         let later = all.into_iter().filter(|(index, _)| *index > since);
+        let asked_for = self.asked_for.iter().rev();
+        let under_way = asked_for.take_while(|(at, _)| *at + UNDER_WAY > self.now);
         committed
             .into_iter()
             .chain(later)
             .map(|(_, configuration)| configuration)
+            .chain(under_way.map(|(_, configuration)| configuration))
             .collect()
     }
 }

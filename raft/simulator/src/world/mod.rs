@@ -27,7 +27,7 @@ mod operator;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use raft::{Effect, Index, NodeId, Proposal, ReplicaId, Role, Term, Token};
+use raft::{Configuration, Effect, Index, NodeId, Proposal, ReplicaId, Role, Term, Token};
 use simulation::{Events, Network, Outcome, Plan, Scenario, Seed, Time, Timed, Violation, hash_of};
 
 use crate::check::{Broken, History};
@@ -109,6 +109,8 @@ pub(crate) struct World {
     lost: BTreeMap<ReplicaId, Vec<Log>>,
     /// Replicas whose disk is gone for ever.
     retired: BTreeSet<ReplicaId>,
+    /// The memberships that the operator asked for, and when.
+    asked_for: Vec<(Time, Configuration)>,
     /// Replicas that any configuration has ever named.
     named: BTreeSet<ReplicaId>,
     next_token: u64,
@@ -143,6 +145,7 @@ impl World {
             open: true,
             lost: BTreeMap::new(),
             retired: BTreeSet::new(),
+            asked_for: Vec::new(),
             named: BTreeSet::new(),
             next_token: 0,
             next_value: 0,

@@ -112,11 +112,13 @@ impl World {
         let Some((voters, learners)) = self.wanted(&present, draws) else {
             return Ok(());
         };
-        let sound = Configuration::new(&voters, &learners)
-            .is_some_and(|wanted| wanted.is_quorum(|voter| self.is_whole(voter)));
-        if !sound {
+        let Some(wanted) = Configuration::new(&voters, &learners) else {
+            return Ok(());
+        };
+        if !wanted.is_quorum(|voter| self.is_whole(voter)) {
             return Ok(());
         }
+        self.asked_for.push((self.now, wanted));
         let change = Change {
             token: self.token(OPERATOR),
             voters,
