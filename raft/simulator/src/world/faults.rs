@@ -8,7 +8,8 @@ use simulation::{DiskFault, Fault};
 use super::{Event, World};
 use crate::check::Broken;
 
-/// How long a request may be under way: longer than anybody stands still.
+/// How long a request may be under way: longer than anybody stands still. When the faults are over,
+/// which is before the operator stops, nobody does any more.
 const UNDER_WAY: Duration = Duration::from_secs(20);
 
 impl World {
@@ -246,7 +247,7 @@ impl World {
         let since = committed.map_or(Index(0), |(index, _)| index);
         let later = all.into_iter().filter(|(index, _)| *index > since);
         let asked_for = self.asked_for.iter().rev();
-        let under_way = asked_for.take_while(|(at, _)| *at + UNDER_WAY > self.now);
+        let under_way = asked_for.take_while(|(at, _)| self.open && *at + UNDER_WAY > self.now);
         committed
             .into_iter()
             .chain(later)
