@@ -82,9 +82,29 @@ struct Peer {
     /// The last number sent to it.
     sent: u64,
     window: Option<Window>,
+    /// The one before it. A stream of an earlier life may end after a later one proved itself; when
+    /// that is tracked again, what was taken of it must not be taken anew.
+    former: Option<Window>,
     challenge: Option<Challenge>,
     /// Whether it seems to trust us: it did not challenge us, or was answered.
     trusts_us: bool,
+}
+
+impl Peer {
+    /// Tracks a life that proved itself, from its number after `sequence` on; or from where it was,
+    /// if it was tracked before.
+    fn track(&mut self, life: Life, sequence: u64) {
+        if self
+            .window
+            .as_ref()
+            .is_some_and(|window| window.life == life)
+        {
+            return;
+        }
+        let known = self.former.take().filter(|former| former.life == life);
+        let window = known.unwrap_or_else(|| Window::beginning_after(life, sequence));
+        self.former = self.window.replace(window);
+    }
 }
 
 /// What an authentic datagram turned out to be.
@@ -302,7 +322,11 @@ impl Authenticator {
         {
             peer.challenge = None;
             peer.trusts_us = header.challenge.is_none();
-            peer.window = Some(Window::beginning_after(header.life, header.sequence));
+            // An answer to a fresh challenge is no repetition, whatever its number.
+            peer.track(header.life, header.sequence);
+            if let Some(window) = &mut peer.window {
+                window.take(header.sequence);
+            }
             return Ok(Opened::Trusted {
                 header,
                 messages,
@@ -331,14 +355,7 @@ impl Authenticator {
         let peer = self.peer(peer);
         peer.challenge = None;
         peer.trusts_us = true;
-        // What was taken of the life that is being tracked stays taken.
-        if peer
-            .window
-            .as_ref()
-            .is_none_or(|window| window.life != life)
-        {
-            peer.window = Some(Window::beginning_after(life, sequence));
-        }
+        peer.track(life, sequence);
     }
 }
 

@@ -132,6 +132,17 @@ fn a_wiped_node_of_an_older_epoch_is_trusted_when_it_answers() {
 }
 
 #[test]
+fn a_late_stream_of_an_earlier_life_makes_no_recording_good() {
+    let (mut a, mut b) = (End::new(1, 3), End::new(2, 1));
+    acquainted(&mut a, &mut b);
+    let packet = a.send(2, None);
+    assert_eq!(b.accepts(&packet), Ok(true));
+    b.auth.trust(NodeId(1), life(1), 10);
+    b.auth.trust(NodeId(1), life(3), 0);
+    assert_eq!(b.accepts(&packet), Err(Refusal::Replay));
+}
+
+#[test]
 fn recordings_of_a_life_with_the_same_epoch_are_told_apart() {
     let (mut a, mut b) = (End::new(1, 1), End::new(2, 1));
     acquainted(&mut a, &mut b);
