@@ -21,6 +21,8 @@ pub struct TopicConfig {
     pub compression: CompressionType,
     /// `message.timestamp.type`.
     pub timestamp_type: TimestampType,
+    /// `min.insync.replicas`: how many replicas must be in sync for `acks=all`.
+    pub min_insync_replicas: u32,
 }
 
 /// What happens to the compression of what producers send.
@@ -30,6 +32,10 @@ pub enum CompressionType {
     Producer,
     /// Batches are kept uncompressed.
     Uncompressed,
+    /// Batches are kept in gzip.
+    Gzip,
+    /// Batches are kept in snappy.
+    Snappy,
     /// Batches are kept in lz4.
     Lz4,
     /// Batches are kept in zstd.
@@ -99,7 +105,7 @@ pub const MIN_SEGMENT_BYTES: u64 = 16 * 1024;
 /// The largest `segment.bytes`.
 pub const MAX_SEGMENT_BYTES: u64 = 16 * 1024 * 1024 * 1024;
 
-const KEYS: [Key; 8] = [
+const KEYS: [Key; 9] = [
     Key {
         name: "cleanup.policy",
         doc: "what is done with old records; 'delete' removes them by retention",
@@ -114,7 +120,7 @@ const KEYS: [Key; 8] = [
     },
     Key {
         name: "compression.type",
-        doc: "'producer' keeps batches as they come; 'uncompressed', 'lz4' and 'zstd' recompress those that come otherwise, on the partition's core",
+        doc: "'producer' keeps batches as they come; 'uncompressed', 'gzip', 'snappy', 'lz4' and 'zstd' recompress those that come otherwise, in a thread beside the shards",
         set: |config, value| {
             config.compression = CompressionType::parse(value)?;
             Ok(())
@@ -143,6 +149,16 @@ const KEYS: [Key; 8] = [
             Ok(())
         },
         get: |config| config.timestamp_type.to_string(),
+    },
+    Key {
+        name: "min.insync.replicas",
+        doc: "how many replicas must be in sync for a batch with acks=all to be taken; a node by itself is one",
+        set: |config, value| {
+            let replicas = number_between(value, 1, i32::MAX as u64)?;
+            config.min_insync_replicas = u32::try_from(replicas).map_err(|e| e.to_string())?;
+            Ok(())
+        },
+        get: |config| config.min_insync_replicas.to_string(),
     },
     Key {
         name: "retention.bytes",
@@ -193,6 +209,7 @@ impl Default for TopicConfig {
             max_message_bytes: 1024 * 1024 + 12,
             compression: CompressionType::Producer,
             timestamp_type: TimestampType::CreateTime,
+            min_insync_replicas: 1,
         }
     }
 }
@@ -290,10 +307,13 @@ impl CompressionType {
         match value {
             "producer" => Ok(CompressionType::Producer),
             "uncompressed" | "none" => Ok(CompressionType::Uncompressed),
+            "gzip" => Ok(CompressionType::Gzip),
+            "snappy" => Ok(CompressionType::Snappy),
             "lz4" => Ok(CompressionType::Lz4),
             "zstd" => Ok(CompressionType::Zstd),
-            "gzip" | "snappy" => Err("Millrace reads this codec but does not write it; use 'producer', 'uncompressed', 'lz4' or 'zstd'".into()),
-            _ => Err("it must be 'producer', 'uncompressed', 'lz4' or 'zstd'".into()),
+            _ => Err(
+                "it must be 'producer', 'uncompressed', 'gzip', 'snappy', 'lz4' or 'zstd'".into(),
+            ),
         }
     }
 }
@@ -303,6 +323,8 @@ impl fmt::Display for CompressionType {
         f.write_str(match self {
             CompressionType::Producer => "producer",
             CompressionType::Uncompressed => "uncompressed",
+            CompressionType::Gzip => "gzip",
+            CompressionType::Snappy => "snappy",
             CompressionType::Lz4 => "lz4",
             CompressionType::Zstd => "zstd",
         })
@@ -332,6 +354,7 @@ mod tests {
             ("segment.ms", "100"),
             ("max.message.bytes", "2000"),
             ("compression.type", "lz4"),
+            ("min.insync.replicas", "2"),
             ("message.timestamp.type", "LogAppendTime"),
         ] {
             changed.set(name, value).expect("a good value");
@@ -395,7 +418,8 @@ mod tests {
             ("max.message.bytes", "99999999", "to 16777216"),
             ("cleanup.policy", "compact", "not there yet"),
             ("cleanup.policy", "burn", "must be 'delete'"),
-            ("compression.type", "gzip", "does not write it"),
+            ("compression.type", "brotli", "'gzip', 'snappy'"),
+            ("min.insync.replicas", "0", "from 1"),
             (
                 "message.timestamp.type",
                 "createtime",

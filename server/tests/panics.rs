@@ -17,7 +17,7 @@ use millrace_server::broker::{Broker, BrokerLimits, NodeIdentity};
 use millrace_server::controller::driver::Controller;
 use millrace_server::controller::state::Rules;
 use millrace_server::listen::{ListenSettings, Listener, bind};
-use millrace_server::native::handshake::SessionLimits;
+use millrace_server::session::SessionLimits;
 use millrace_server::topic_config::TopicConfig;
 use millrace_shard::env::Env;
 use millrace_shard::env::glommio::GlommioEnv;

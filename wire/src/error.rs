@@ -51,6 +51,8 @@ codes! {
     MessageTooLarge = 10, false;
     /// The topic name is not allowed.
     InvalidTopic = 17, false;
+    /// Fewer replicas are in sync than `min.insync.replicas` asks for.
+    NotEnoughReplicas = 19, true;
     /// `acks` is not 0, 1 or all.
     InvalidRequiredAcks = 21, false;
     /// A record's timestamp is out of the allowed range.
@@ -61,16 +63,38 @@ codes! {
     TopicAlreadyExists = 36, false;
     /// The number of partitions is not allowed.
     InvalidPartitions = 37, false;
+    /// The replication factor is not allowed.
+    InvalidReplicationFactor = 38, false;
+    /// Replicas are assigned to nodes that cannot have them.
+    InvalidReplicaAssignment = 39, false;
     /// A configuration key is unknown or its value not allowed.
     InvalidConfig = 40, false;
     /// The request contradicts itself or a limit.
     InvalidRequest = 42, false;
     /// A read or write of the disk failed; the broker stops rather than go on.
     StorageError = 56, true;
+    /// There is no such fetch session here (any more).
+    FetchSessionIdNotFound = 70, true;
+    /// A fetch session's requests are not in order.
+    InvalidFetchSessionEpoch = 71, true;
+    /// The leader epoch that the client knows is over.
+    FencedLeaderEpoch = 74, true;
+    /// The client knows a later leader epoch than this broker does.
+    UnknownLeaderEpoch = 75, true;
     /// The batch names a compression codec that the broker does not take.
     UnsupportedCompressionType = 76, false;
+    /// The preferred replica leads already.
+    ElectionNotNeeded = 84, false;
+    /// No replicas are being moved.
+    NoReassignmentInProgress = 85, false;
     /// A record in the batch is not as it must be (count, offsets, framing).
     InvalidRecord = 87, false;
+    /// No topic has this id.
+    UnknownTopicId = 100, true;
+    /// The endpoint is of another type than was asked for.
+    MismatchedEndpointType = 114, false;
+    /// There are no endpoints of the type that was asked for.
+    UnsupportedEndpointType = 115, false;
     /// Free disk space is below the reserve: reading and deleting go on, producing does not.
     DiskReserveReached = 1000, true;
     /// A bound of the broker (memory, queue) is reached; try again after a pause.

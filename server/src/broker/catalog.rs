@@ -6,7 +6,7 @@ use std::rc::Rc;
 use hashbrown::HashMap;
 use millrace_shard::log::PartitionSettings;
 use millrace_wire::error::{ErrorCode, WireError};
-use millrace_wire::ids::{PartitionId, PartitionIndex, TopicName};
+use millrace_wire::ids::{PartitionId, PartitionIndex, TopicId, TopicName};
 
 use crate::controller::state::{Change, State, Topic, shown, unknown_topic};
 use crate::topic_config::TopicConfig;
@@ -38,6 +38,21 @@ impl TopicEntry {
         })
     }
 
+    /// Whether enough replicas are in sync for `acks=all`.
+    pub fn check_in_sync(&self, in_sync: usize) -> Result<(), WireError> {
+        let wanted = self.config.min_insync_replicas;
+        if in_sync >= wanted as usize {
+            return Ok(());
+        }
+        Err(WireError::new(
+            ErrorCode::NotEnoughReplicas,
+            format!(
+                "topic '{}' wants {wanted} replicas in sync for acks=all and has {in_sync}; lower min.insync.replicas, or produce with acks=1",
+                self.topic.name
+            ),
+        ))
+    }
+
     /// What of the configuration concerns storage.
     #[must_use]
     pub fn partition_settings(&self) -> PartitionSettings {
@@ -56,6 +71,7 @@ pub struct Catalog {
     revision: u64,
     defaults: TopicConfig,
     topics: HashMap<TopicName, Rc<TopicEntry>>,
+    names: HashMap<TopicId, TopicName>,
 }
 
 impl Catalog {
@@ -66,6 +82,7 @@ impl Catalog {
             revision: 0,
             defaults,
             topics: HashMap::new(),
+            names: HashMap::new(),
         }
     }
 
@@ -89,6 +106,18 @@ impl Catalog {
             .ok_or_else(|| unknown_topic(name))
     }
 
+    /// The topic with this identity.
+    pub fn find_id(&self, id: TopicId) -> Result<Rc<TopicEntry>, WireError> {
+        let name = self.names.get(&id);
+        let entry = name.and_then(|name| self.topics.get(name));
+        entry.cloned().ok_or_else(|| {
+            WireError::new(
+                ErrorCode::UnknownTopicId,
+                format!("no topic has the id {id}; ask for metadata again"),
+            )
+        })
+    }
+
     /// All topics, sorted by name.
     #[must_use]
     pub fn all(&self) -> Vec<Rc<TopicEntry>> {
@@ -101,6 +130,7 @@ impl Catalog {
     pub fn install(&mut self, state: &State) {
         self.revision = state.revision();
         self.topics.clear();
+        self.names.clear();
         for topic in state.topics() {
             self.put(topic.clone());
         }
@@ -118,6 +148,7 @@ impl Catalog {
                     .get(name)
                     .is_some_and(|entry| entry.topic.id == *id)
                 {
+                    self.names.remove(id);
                     self.topics.remove(name)
                 } else {
                     None
@@ -151,6 +182,8 @@ impl Catalog {
     fn put(&mut self, topic: Topic) -> Rc<TopicEntry> {
         let config = topic.effective_config(&self.defaults);
         let entry = Rc::new(TopicEntry { config, topic });
+        self.names
+            .insert(entry.topic.id, entry.topic.name.clone());
         self.topics
             .insert(entry.topic.name.clone(), Rc::clone(&entry));
         entry

@@ -24,12 +24,12 @@ use millrace_shard::local::{Budget, Event, Sender};
 use millrace_shard::log::Partition;
 use millrace_shard::shard::Shard;
 use millrace_wire::error::{ErrorCode, WireError};
-use millrace_wire::ids::{PartitionId, ShardId};
+use millrace_wire::ids::{PartitionId, ShardId, TopicId};
 
 pub use admin::{TopicDescription, wrong_answer};
 pub use catalog::{Catalog, TopicEntry};
 pub use fetch::{FetchItem, FetchQuery, Fetched};
-pub use placement::owner;
+pub use placement::{Leadership, owner};
 pub use produce::{Acks, Appending, durable_deadline, not_durable_in_time};
 
 use crate::controller::driver::Controller;
@@ -206,6 +206,23 @@ impl<E: Env> Broker<E> {
     #[must_use]
     pub fn owner(&self, partition: PartitionId) -> ShardId {
         owner(partition, self.node.shard_count)
+    }
+
+    /// Who leads a partition and who has replicas of it. A node by itself has everything.
+    #[must_use]
+    pub fn leadership(&self, _partition: PartitionId) -> Leadership<'_> {
+        let this = std::slice::from_ref(&self.node.node_id);
+        Leadership {
+            leader: self.node.node_id,
+            epoch: placement::ONLY_TERM,
+            replicas: this,
+            in_sync: this,
+        }
+    }
+
+    /// The topic with this identity.
+    pub fn topic_with_id(&self, id: TopicId) -> Result<Rc<TopicEntry>, WireError> {
+        self.catalog.borrow().find_id(id)
     }
 
     /// Whether the broker is stopping.

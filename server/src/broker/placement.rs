@@ -1,9 +1,25 @@
 //! Which shard owns a partition: a pure function of its id and the number of shards, so that nothing
 //! has to be stored or agreed on, and a restart with another number needs no plan.
 
-use millrace_wire::ids::{PartitionId, ShardId};
+use millrace_wire::ids::{PartitionId, ShardId, Term};
 
 use crate::controller::CONTROLLER_PARTITION;
+
+/// Who has a partition, as clients are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leadership<'a> {
+    /// The node that leads.
+    pub leader: u32,
+    /// Its term, which is Kafka's leader epoch.
+    pub epoch: Term,
+    /// The nodes that have replicas, the preferred leader first.
+    pub replicas: &'a [u32],
+    /// Those of them that are in sync.
+    pub in_sync: &'a [u32],
+}
+
+/// On one node nobody is elected: the first leader stays, across restarts too.
+pub(super) const ONLY_TERM: Term = Term(1);
 
 /// The owner of a partition on a node with this many shards. Neighbouring partitions of a topic are
 /// on neighbouring shards; topics begin anywhere. The controller is on shard 0.

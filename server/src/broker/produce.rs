@@ -37,7 +37,7 @@ pub enum Acks {
 
 impl Acks {
     /// From the number in a request.
-    pub fn from_number(acks: i8) -> Result<Acks, WireError> {
+    pub fn from_number(acks: i16) -> Result<Acks, WireError> {
         match acks {
             0 => Ok(Acks::None),
             1 => Ok(Acks::Leader),
@@ -81,6 +81,7 @@ enum Place<E: Env> {
         append_time_ms: Option<i64>,
     },
     There(Local<Reply>),
+    Settled(Result<Appended, WireError>),
 }
 
 /// Until when a request that came at `came` may wait to be durable: `timeout_ms`, or the broker's own
@@ -108,22 +109,29 @@ impl<E: Env> Appending<E> {
         matches!(self.0, Place::Here { .. })
     }
 
-    /// How it went, if that is decided and this shard is the one that decides.
+    /// How it went, if that is decided: by this shard's journal, or because it was waited for.
     pub fn outcome(&self) -> Option<Result<Appended, WireError>> {
-        let Place::Here {
-            partition,
-            appended,
-            append_time_ms,
-        } = &self.0
-        else {
-            return None;
-        };
-        let durable = appended.durable.outcome()?;
-        Some(durable.map_err(|error| error.to_wire()).map(|()| Appended {
-            base_offset: appended.base_offset,
-            append_time_ms: *append_time_ms,
-            log_start: partition.watermarks().log_start,
-        }))
+        match &self.0 {
+            Place::Here {
+                partition,
+                appended,
+                append_time_ms,
+            } => {
+                let durable = appended.durable.outcome()?;
+                let appended = || Appended {
+                    base_offset: appended.base_offset,
+                    append_time_ms: *append_time_ms,
+                    log_start: partition.watermarks().log_start,
+                };
+                Some(
+                    durable
+                        .map_err(|error| error.to_wire())
+                        .map(|()| appended()),
+                )
+            }
+            Place::There(_) => None,
+            Place::Settled(outcome) => Some(outcome.clone()),
+        }
     }
 
     /// Notifies `event`, once, when a batch in a partition of this shard is decided. Those of one
@@ -134,12 +142,14 @@ impl<E: Env> Appending<E> {
         }
     }
 
-    /// Waits until the batch is durable, but not beyond `deadline`.
-    pub async fn durable_by(self, env: &E, deadline: Instant) -> Result<Appended, WireError> {
+    /// Waits until it is decided, but not beyond `deadline`: from then on there is an outcome.
+    pub async fn settle(&mut self, env: &E, deadline: Instant) {
+        let late = Place::Settled(Err(not_durable_in_time()));
+        let waiting = Appending(std::mem::replace(&mut self.0, late));
         let left = deadline.since(env.now());
-        match select(pin!(self.durable()), pin!(env.sleep(left))).await {
-            Either::Left((outcome, _)) => outcome,
-            Either::Right(_) => Err(not_durable_in_time()),
+        let decided = select(pin!(waiting.durable()), pin!(env.sleep(left))).await;
+        if let Either::Left((outcome, _)) = decided {
+            self.0 = Place::Settled(outcome);
         }
     }
 
@@ -167,6 +177,7 @@ impl<E: Env> Appending<E> {
                 Reply::Appended(appended) => Ok(appended),
                 other => Err(wrong_reply(other)),
             },
+            Place::Settled(outcome) => outcome,
         }
     }
 }
@@ -237,6 +248,8 @@ impl<E: Env> Broker<E> {
         let codec = match wanted {
             CompressionType::Producer => return Ok(batch),
             CompressionType::Uncompressed => Compression::None,
+            CompressionType::Gzip => Compression::Gzip,
+            CompressionType::Snappy => Compression::Snappy,
             CompressionType::Lz4 => Compression::Lz4,
             CompressionType::Zstd => Compression::Zstd,
         };

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use super::kind::{Address, Auto, Bool, Bytes, Count, Kind, LogLevel, Micros, Millis, Path};
+use super::kind::{
+    Address, Auto, Bool, Bytes, Count, Host, Kind, LogLevel, Micros, Millis, Path,
+};
 use crate::logging::LogFormat;
 use crate::topic_config::TopicConfig;
 
@@ -197,6 +199,18 @@ configuration! {
             "Most unanswered requests of one connection before it is no longer read from.";
         buffer_bytes: u64 as Bytes = "256MiB" in "1MiB" to "1TiB",
             "Most bytes of requests being received or served on one shard; connections wait beyond.";
+    }
+
+    /// The Kafka protocol.
+    section kafka: Kafka {
+        bind: Option<SocketAddr> as Auto<Address> = "auto",
+            "Address and port for Kafka clients alone; auto: they are served on the same as native ones (bind).";
+        advertised_host: Option<String> as Auto<Host> = "auto",
+            "Host name or address that Kafka clients are told to connect to; auto: the address under which each reached the broker.";
+        advertised_port: Option<u32> as Auto<Count> = "auto" in "1" to "65535",
+            "Port that Kafka clients are told to connect to; auto: the one that the broker listens on.";
+        auto_create_topics: bool as Bool = "true",
+            "Whether a topic is created when a Kafka client asks for its metadata and there is none.";
     }
 
     /// What new topics get.

@@ -49,6 +49,29 @@ impl Kind for Address {
     }
 }
 
+/// A name or address of a machine, without a port.
+pub(super) struct Host;
+
+impl Kind for Host {
+    type Value = String;
+    const HINT: &'static str = "a host name or an IP address, such as broker-1.example.com, without a port";
+
+    fn parse(text: &str) -> Result<String, String> {
+        let is_address = text.parse::<std::net::IpAddr>().is_ok();
+        let in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let is_name = !text.is_empty() && text.len() <= 253 && text.chars().all(in_name);
+        if is_address || is_name {
+            Ok(text.to_owned())
+        } else {
+            Err(expected::<Self>())
+        }
+    }
+
+    fn show(value: &String) -> String {
+        value.clone()
+    }
+}
+
 /// A path; relative ones are taken from the working directory.
 pub(super) struct Path;
 

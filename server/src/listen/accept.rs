@@ -22,14 +22,29 @@ use super::gate::Gate;
 use super::socket::{Intake, into_owned, listener};
 use crate::broker::{Broker, Hooks, count};
 use crate::native::handoff::MovedConnection;
-use crate::native::handshake::SessionLimits;
-use crate::native::outbox::Outbox;
+use crate::kafka::KafkaSettings;
+use crate::session::SessionLimits;
+use crate::session::outbox::Outbox;
 
 /// Connections that the kernel may hold for us while we are busy.
 const BACKLOG: i32 = 1024;
 
 /// How long to wait when the process is out of descriptors or memory before accepting again.
 const PAUSE_WHEN_EXHAUSTED: Duration = Duration::from_millis(200);
+
+/// What is spoken on an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// The native protocol and Kafka's, told apart by a connection's first bytes.
+    Both,
+    /// The native protocol.
+    Native,
+    /// Kafka's.
+    Kafka,
+}
+
+/// A socket that is bound and does not listen yet, and what will be spoken on it.
+pub type Door = (Socket, Speaks);
 
 /// How listening is done; the same on every shard.
 #[derive(Clone, Debug)]
@@ -48,6 +63,8 @@ pub struct ListenSettings {
     pub session: SessionLimits,
     /// Most bytes of requests on this shard.
     pub request_bytes: u64,
+    /// What Kafka clients are told.
+    pub kafka: Rc<KafkaSettings>,
 }
 
 /// One shard's listener and connections.
@@ -62,7 +79,7 @@ pub struct Listener<E: Env> {
     half_open: RefCell<VecDeque<(u64, Rc<Event>)>>,
     open: RefCell<HashMap<u64, Rc<Outbox>>>,
     next: Cell<u64>,
-    socket: RefCell<Option<Socket>>,
+    doors: RefCell<Vec<Door>>,
     /// Told when accepting is to stop, and when a connection ends.
     changed: Event,
     stopped: Cell<bool>,
@@ -98,11 +115,11 @@ impl<E: Env> Hooks for ListenHooks<E> {
 }
 
 impl<E: Env> Listener<E> {
-    /// A listener over a socket that is bound. It accepts nobody before the broker is told to open.
+    /// A listener over sockets that are bound. It accepts nobody before the broker is told to open.
     pub fn new(
         broker: Rc<Broker<E>>,
         ring: Ring,
-        socket: Socket,
+        doors: Vec<Door>,
         settings: ListenSettings,
     ) -> Rc<Listener<E>> {
         let listener = Rc::new(Listener {
@@ -114,7 +131,7 @@ impl<E: Env> Listener<E> {
             half_open: RefCell::default(),
             open: RefCell::default(),
             next: Cell::new(0),
-            socket: RefCell::new(Some(socket)),
+            doors: RefCell::new(doors),
             changed: Event::new(),
             stopped: Cell::new(false),
             broker,
@@ -128,23 +145,19 @@ impl<E: Env> Listener<E> {
 
     /// Begins to accept.
     fn start(this: &Rc<Self>) {
-        let Some(socket) = this.socket.borrow_mut().take() else {
-            return;
-        };
-        if let Err(error) = socket.listen(BACKLOG) {
-            this.broker.env.fatal(&format!("cannot listen: {error}"));
-            return;
+        for (socket, speaks) in this.doors.borrow_mut().drain(..) {
+            if let Err(error) = socket.listen(BACKLOG) {
+                this.broker.env.fatal(&format!("cannot listen: {error}"));
+                return;
+            }
+            let accepting = Rc::clone(this);
+            let task = async move { accepting.accept_all(listener(socket), speaks).await };
+            let env = &this.broker.env;
+            drop(env.spawn(Queue::Requests, "accept", OnPanic::StopProcess, task));
         }
-        let accepting = Rc::clone(this);
-        let task = async move { accepting.accept_all(listener(socket)).await };
-        drop(
-            this.broker
-                .env
-                .spawn(Queue::Requests, "accept", OnPanic::StopProcess, task),
-        );
     }
 
-    async fn accept_all(self: Rc<Self>, listener: TcpListener) {
+    async fn accept_all(self: Rc<Self>, listener: TcpListener, speaks: Speaks) {
         while !self.stopped.get() {
             let stop = pin!(self.changed.wait_until(|| self.stopped.get()));
             let accepted = match select(pin!(listener.accept()), stop).await {
@@ -152,14 +165,14 @@ impl<E: Env> Listener<E> {
                 Either::Right(_) => break,
             };
             match accepted.map_err(io::Error::from) {
-                Ok(stream) => self.accepted(stream),
+                Ok(stream) => self.accepted(stream, speaks),
                 Err(error) => self.accept_failed(&error).await,
             }
             self.broker.env.yield_now().await;
         }
     }
 
-    fn accepted(self: &Rc<Self>, stream: TcpStream) {
+    fn accepted(self: &Rc<Self>, stream: TcpStream, speaks: Speaks) {
         count(&self.broker.counters.accepted_connections, 1);
         let arrived = stream
             .peer_addr()
@@ -169,7 +182,7 @@ impl<E: Env> Listener<E> {
                 Ok((into_owned(stream)?, peer))
             });
         match arrived {
-            Ok((socket, peer)) => self.begin(Arrival::New(socket), peer),
+            Ok((socket, peer)) => self.begin(Arrival::New(socket, speaks), peer),
             // The client left at once, or there is no descriptor for its second half.
             Err(error) => self.log_exhausted(&error),
         }

@@ -15,16 +15,14 @@ const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Someone else listens there.
-    #[error(
-        "{0} is in use by another process; stop it, or choose another address with --bind HOST:PORT"
-    )]
-    InUse(SocketAddr),
+    #[error("{0} is in use by another process; stop it, or set {1} to another address")]
+    InUse(SocketAddr, &'static str),
     /// The process may not.
-    #[error("no permission to listen on {0}; ports below 1024 need it, choose another with --bind")]
-    Denied(SocketAddr),
+    #[error("no permission to listen on {0}; ports below 1024 need it, set {1} to another one")]
+    Denied(SocketAddr, &'static str),
     /// No interface has this address.
-    #[error("no interface of this machine has the address of {0}; choose another with --bind")]
-    NotOurs(SocketAddr),
+    #[error("no interface of this machine has the address of {0}; set {1} to one that it has")]
+    NotOurs(SocketAddr, &'static str),
     /// Something else.
     #[error("cannot listen on {address}: {source}")]
     Other {
@@ -37,11 +35,16 @@ pub enum BindError {
 
 /// One bound socket for each shard, all on the same address; the address, with the port that was
 /// chosen if it was 0. They do not listen yet, so clients are refused until the broker is ready.
-pub fn bind(address: SocketAddr, shards: u16) -> Result<(SocketAddr, Vec<Socket>), BindError> {
+/// `setting` is where the address is from.
+pub fn bind(
+    address: SocketAddr,
+    setting: &'static str,
+    shards: u16,
+) -> Result<(SocketAddr, Vec<Socket>), BindError> {
     let fail = |error: io::Error| match error.kind() {
-        io::ErrorKind::AddrInUse => BindError::InUse(address),
-        io::ErrorKind::PermissionDenied => BindError::Denied(address),
-        io::ErrorKind::AddrNotAvailable => BindError::NotOurs(address),
+        io::ErrorKind::AddrInUse => BindError::InUse(address, setting),
+        io::ErrorKind::PermissionDenied => BindError::Denied(address, setting),
+        io::ErrorKind::AddrNotAvailable => BindError::NotOurs(address, setting),
         _ => BindError::Other {
             address,
             source: error,
@@ -102,22 +105,22 @@ mod tests {
     #[test]
     fn a_port_that_others_listen_on_is_refused_even_if_they_would_share_it() {
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
-        let (address, sockets) = bind(any, 2).expect("a free port");
+        let (address, sockets) = bind(any, "bind", 2).expect("a free port");
         assert_ne!(address.port(), 0);
         sockets[0].listen(1).expect("bound");
-        let error = bind(address, 2).expect_err("in use");
+        let error = bind(address, "bind", 2).expect_err("in use");
         assert!(
             error.to_string().contains("in use by another process"),
             "{error}"
         );
         drop(sockets);
-        bind(address, 1).expect("free again");
+        bind(address, "bind", 1).expect("free again");
     }
 
     #[test]
     fn an_address_that_is_not_ours_is_told() {
         let foreign: SocketAddr = "192.0.2.1:0".parse().expect("an address");
-        let error = bind(foreign, 1)
+        let error = bind(foreign, "bind", 1)
             .expect_err("a documentation address")
             .to_string();
         assert!(error.contains("192.0.2.1:0"), "{error}");

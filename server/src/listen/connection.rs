@@ -16,15 +16,16 @@ use millrace_shard::local::Permit;
 use millrace_shard::metrics::Stage;
 use millrace_wire::ids::ShardId;
 
-use super::accept::{Inside, Listener};
+use super::accept::{Inside, Listener, Speaks};
 use super::frames::{Frame, FrameLimits, FrameReader};
-use super::greet::{Turned, greet};
+use super::greet::{Doorkeeper, Greeted, Turned, greet};
 use super::socket::{ReadHalf, WriteHalf, split};
 use crate::broker::count;
 use crate::native::handoff::MovedConnection;
 use crate::native::handshake::{self, Greeting, Wanted};
-use crate::native::outbox::{Outbox, Outgoing};
-use crate::native::session::{Held, Session};
+use crate::session::outbox::{Outbox, Outgoing};
+use crate::session::{Framing, Held, Requests};
+use crate::{kafka, native};
 
 /// After an answer that ends the connection, how long the client's remaining bytes are thrown away:
 /// closing a socket that has unread bytes would destroy the answer on its way.
@@ -34,8 +35,8 @@ const LINGER_BYTES: usize = 1024 * 1024;
 
 /// How a connection comes to a shard.
 pub(super) enum Arrival {
-    /// It was accepted here.
-    New(OwnedFd),
+    /// It was accepted here, on an address where this is spoken.
+    New(OwnedFd, Speaks),
     /// Another shard accepted and greeted it.
     Moved(MovedConnection),
 }
@@ -48,9 +49,9 @@ pub(super) struct Connection<E: Env> {
 }
 
 /// What a connection has next.
-enum Next {
+enum Next<H> {
     /// A frame, and its place among the connection's requests.
-    Frame(Frame, Permit),
+    Frame(Frame<H>, Permit),
     /// The connection is being closed from this side.
     Closing,
 }
@@ -71,26 +72,34 @@ impl<E: Env> Connection<E> {
     /// Serves the connection to its end.
     pub(super) async fn run(self, arrival: Arrival) {
         match arrival {
-            Arrival::New(socket) => self.welcome(socket).await,
+            Arrival::New(socket, speaks) => self.welcome(socket, speaks).await,
             Arrival::Moved(moved) => {
                 let (read, write) = split(&self.listener.ring, moved.socket);
-                self.serve(read, write, &moved.greeting).await;
+                self.serve_native(read, write, &moved.greeting).await;
             }
         }
     }
 
     /// Greets a new connection; then serves it here or hands it on.
-    async fn welcome(self, socket: OwnedFd) {
+    async fn welcome(self, socket: OwnedFd, speaks: Speaks) {
         let (mut read, write) = split(&self.listener.ring, socket);
-        let (greeting, wanted) = match self.greeted(&mut read).await {
-            Ok(greeted) => greeted,
-            Err(turned) => return self.turn_away(turned, read, write).await,
-        };
-        let to = self.wanted_shard(&wanted);
-        if to == self.listener.broker.shard_id {
-            return self.serve(read, write, &greeting).await;
+        match self.greeted(&mut read, speaks).await {
+            Ok(Greeted::Native(greeting, wanted)) => {
+                let to = self.wanted_shard(&wanted);
+                if to == self.listener.broker.shard_id {
+                    self.serve_native(read, write, &greeting).await;
+                } else {
+                    drop(read);
+                    self.hand_on(to, write, greeting).await;
+                }
+            }
+            Ok(Greeted::Kafka(first)) => self.serve_kafka(read, write, first).await,
+            Err(turned) => self.turn_away(turned, read, write).await,
         }
-        drop(read);
+    }
+
+    /// Hands a connection to the shard where its client wants it.
+    async fn hand_on(self, to: ShardId, write: WriteHalf, greeting: Greeting) {
         let socket = match write.into_socket() {
             Ok(socket) => socket,
             Err(error) => return self.log_broken(&error),
@@ -111,14 +120,19 @@ impl<E: Env> Connection<E> {
         }
     }
 
-    async fn greeted(&self, read: &mut ReadHalf) -> Result<(Greeting, Wanted), Turned> {
+    async fn greeted(&self, read: &mut ReadHalf, speaks: Speaks) -> Result<Greeted, Turned> {
         let settings = &self.listener.settings;
         let timeout = settings.handshake_timeout;
+        let keeper = Doorkeeper {
+            speaks,
+            allow_remote: settings.allow_anonymous_remote,
+            timeout,
+        };
         let (_place, displaced) = self.listener.half_open(self.inside.number);
         let displaced = displaced.listen();
         let slow = || Turned::Silent(io::ErrorKind::TimedOut.into());
         let in_time = {
-            let greet = greet(read, self.peer, settings.allow_anonymous_remote, timeout);
+            let greet = greet(read, self.peer, keeper);
             let late = pin!(self.listener.broker.env.sleep(timeout));
             let too_long = pin!(select(late, displaced));
             match select(pin!(greet), too_long).await {
@@ -152,9 +166,9 @@ impl<E: Env> Connection<E> {
                     tracing::info!(%peer, error, held_back, "closed a connection that did not finish its handshake");
                 }
             }
-            Turned::OtherProtocol(guess) => {
+            Turned::Unanswerable(why) => {
                 if let Some(held_back) = gates.refused.open(now) {
-                    tracing::warn!(%peer, held_back, "closed a connection: {guess}");
+                    tracing::warn!(%peer, held_back, "closed a connection: {why}");
                 }
             }
             Turned::Away { header, error } => {
@@ -172,24 +186,59 @@ impl<E: Env> Connection<E> {
         }
     }
 
-    /// Answers the handshake and serves requests until the end.
-    async fn serve(self, read: ReadHalf, write: WriteHalf, greeting: &Greeting) {
+    /// Answers a native handshake and serves requests until the end.
+    async fn serve_native(self, read: ReadHalf, write: WriteHalf, greeting: &Greeting) {
         let broker = &self.listener.broker;
         let limits = self.listener.settings.session;
         let (peer, client) = (self.peer, &greeting.client_id);
         tracing::debug!(%peer, client, software = greeting.client_software, "a client connected");
         let outbox = Rc::clone(&self.inside.outbox);
         let hello = handshake::accepted(greeting, &broker.node, broker.shard_id, limits);
-        outbox.add(|out| out.push(hello));
+        outbox.add(|out| out.splice(hello));
+        let session = native::session::Session::new(Rc::clone(broker), outbox, limits);
+        self.serve(read, write, &[], &session).await;
+        tracing::debug!(%peer, client, "a client left");
+    }
+
+    /// Serves a Kafka client, the first bytes of whose first request were read already.
+    async fn serve_kafka(self, read: ReadHalf, write: WriteHalf, first: [u8; 4]) {
+        let settings = &self.listener.settings;
+        let peer = self.peer;
+        let reached_at = match read.local_address() {
+            Ok(address) => address,
+            Err(error) => return self.log_broken(&error),
+        };
+        tracing::debug!(%peer, "a Kafka client connected");
+        let session = kafka::Session::new(
+            Rc::clone(&self.listener.broker),
+            Rc::clone(&self.inside.outbox),
+            settings.session,
+            Rc::clone(&settings.kafka),
+            reached_at,
+        );
+        self.serve(read, write, &first, &session).await;
+        tracing::debug!(%peer, "a Kafka client left");
+    }
+
+    /// Serves requests until the end.
+    async fn serve<R: Requests>(
+        &self,
+        read: ReadHalf,
+        write: WriteHalf,
+        begun_with: &[u8],
+        session: &Rc<R>,
+    ) {
+        let broker = &self.listener.broker;
+        let outbox = Rc::clone(&self.inside.outbox);
         let sender = broker.env.spawn(
             Queue::Requests,
             "send",
             OnPanic::EndTask,
             send_all(Rc::clone(&self.listener), Rc::clone(&outbox), write),
         );
-        let session = Session::new(Rc::clone(broker), Rc::clone(&outbox), limits);
-        let mut frames = FrameReader::new(read, self.listener.intake.clone());
-        let polite = self.serve_frames(&mut frames, &session).await;
+        let intake = self.listener.intake.clone();
+        let mut frames = FrameReader::new(read, intake, begun_with);
+        let polite = self.serve_frames(&mut frames, session).await;
         outbox.close();
         // None if sending ended in a panic, which the spawn wrapper has logged.
         if let Some(Some(write)) = sender.await
@@ -197,15 +246,18 @@ impl<E: Env> Connection<E> {
         {
             linger(frames.into_inner(), &write).await;
         }
-        tracing::debug!(%peer, client, "a client left");
     }
 
     /// Reads and handles frames. Returns whether the client is still owed an answer that it should
     /// get to read.
-    async fn serve_frames(&self, frames: &mut FrameReader, session: &Rc<Session<E>>) -> bool {
+    async fn serve_frames<R: Requests>(
+        &self,
+        frames: &mut FrameReader<R::Framing>,
+        session: &Rc<R>,
+    ) -> bool {
         let broker = &self.listener.broker;
         loop {
-            let (frame, place) = match self.next_frame(frames, session).await {
+            let (frame, place) = match self.next_frame(frames, &**session).await {
                 Next::Frame(frame, place) => (frame, place),
                 Next::Closing => return true,
             };
@@ -227,7 +279,7 @@ impl<E: Env> Connection<E> {
                 Frame::Refused(header, error) => {
                     count(&broker.counters.refused_connections, 1);
                     self.log_refused(&error.message);
-                    session.end_with(header.correlation, header.format, error);
+                    session.end_with(header, error);
                     return true;
                 }
             }
@@ -235,7 +287,11 @@ impl<E: Env> Connection<E> {
         }
     }
 
-    async fn next_frame(&self, frames: &mut FrameReader, session: &Session<E>) -> Next {
+    async fn next_frame<R: Requests>(
+        &self,
+        frames: &mut FrameReader<R::Framing>,
+        session: &R,
+    ) -> Next<<R::Framing as Framing>::Header> {
         let settings = &self.listener.settings;
         let limits = FrameLimits {
             max_frame_bytes: settings.session.max_frame_bytes,

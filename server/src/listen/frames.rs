@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use millrace_shard::local::{Budget, Permit};
 use millrace_wire::error::WireError;
-use millrace_wire::frame::{FRAME_HEADER_BYTES, FrameHeader};
 
-use super::greet::{answerable, frame_error};
 use super::socket::{Intake, ReadHalf};
+use crate::session::Framing;
 
 /// A payload from this length on is not gathered.
 const LARGE_BYTES: usize = 16 * 1024;
@@ -21,15 +20,15 @@ const LARGE_BYTES: usize = 16 * 1024;
 const WINDOW_BYTES: usize = 128 * 1024;
 
 /// How reading a frame ended.
-pub(super) enum Frame {
+pub(super) enum Frame<H> {
     /// Here it is, with the memory that it takes.
-    Whole(FrameHeader, BytesMut, Permit),
+    Whole(H, BytesMut, Permit),
     /// The client closed, between frames.
     End,
     /// It cannot go on.
     Broken(io::Error),
     /// Its header is not one.
-    Refused(FrameHeader, WireError),
+    Refused(H, WireError),
 }
 
 /// What frames are held to.
@@ -42,7 +41,7 @@ pub(super) struct FrameLimits {
 }
 
 /// Reads one connection's frames. A read that is dropped has lost nothing.
-pub(super) struct FrameReader {
+pub(super) struct FrameReader<F: Framing> {
     read: ReadHalf,
     intake: Intake,
     /// What has arrived and was not taken.
@@ -50,22 +49,23 @@ pub(super) struct FrameReader {
     /// When the first byte of the frame at hand came.
     begun: Option<Instant>,
     /// A large payload under way.
-    large: Option<Large>,
+    large: Option<Large<F::Header>>,
 }
 
-struct Large {
-    header: FrameHeader,
+struct Large<H> {
+    header: H,
     payload: BytesMut,
     filled: usize,
     memory: Permit,
 }
 
-impl FrameReader {
-    pub(super) fn new(read: ReadHalf, intake: Intake) -> FrameReader {
+impl<F: Framing> FrameReader<F> {
+    /// A reader of a stream whose first bytes were read already.
+    pub(super) fn new(read: ReadHalf, intake: Intake, begun_with: &[u8]) -> FrameReader<F> {
         FrameReader {
             read,
             intake,
-            gathered: BytesMut::new(),
+            gathered: BytesMut::from(begun_with),
             begun: None,
             large: None,
         }
@@ -78,7 +78,7 @@ impl FrameReader {
 
     /// The next frame. Between frames a client may be silent for as long as it likes; inside one it
     /// may not. Waits for `budget` before it takes in a payload.
-    pub(super) async fn next(&mut self, limits: FrameLimits, budget: &Budget) -> Frame {
+    pub(super) async fn next(&mut self, limits: FrameLimits, budget: &Budget) -> Frame<F::Header> {
         match self.try_next(limits, budget).await {
             Ok(frame) => frame,
             Err(error) => Frame::Broken(error),
@@ -86,11 +86,11 @@ impl FrameReader {
     }
 
     /// The next frame, if all of it was gathered already and there is memory for it at once.
-    pub(super) fn gathered(&mut self, limits: FrameLimits, budget: &Budget) -> Option<Frame> {
-        let header = self.gathered.first_chunk::<FRAME_HEADER_BYTES>()?;
-        let header = FrameHeader::parse(header, limits.max_frame_bytes).ok()?;
-        let len = header.payload_bytes();
-        if self.gathered.len() < FRAME_HEADER_BYTES + len {
+    pub(super) fn gathered(&mut self, limits: FrameLimits, budget: &Budget) -> Option<Frame<F::Header>> {
+        let header = self.gathered.get(..F::HEADER_BYTES)?;
+        let header = F::parse(header, limits.max_frame_bytes).ok()?;
+        let len = F::payload_bytes(header);
+        if self.gathered.len() < F::HEADER_BYTES + len {
             return None;
         }
         let memory = budget.try_acquire(len as u64)?;
@@ -106,23 +106,23 @@ impl FrameReader {
         took.unwrap_or_default()
     }
 
-    async fn try_next(&mut self, limits: FrameLimits, budget: &Budget) -> io::Result<Frame> {
+    async fn try_next(&mut self, limits: FrameLimits, budget: &Budget) -> io::Result<Frame<F::Header>> {
         if self.large.is_some() {
             return self.finish_large(limits).await;
         }
         loop {
-            let Some(bytes) = self.gathered.first_chunk::<FRAME_HEADER_BYTES>() else {
+            let Some(bytes) = self.gathered.get(..F::HEADER_BYTES) else {
                 if self.fill(limits).await? == 0 {
                     return self.ended();
                 }
                 continue;
             };
-            let header = match FrameHeader::parse(bytes, limits.max_frame_bytes) {
+            let header = match F::parse(bytes, limits.max_frame_bytes) {
                 Ok(header) => header,
-                Err(error) => return Ok(Frame::Refused(answerable(*bytes), frame_error(error))),
+                Err((header, error)) => return Ok(Frame::Refused(header, error)),
             };
-            let len = header.payload_bytes();
-            let here = (self.gathered.len() - FRAME_HEADER_BYTES).min(len);
+            let len = F::payload_bytes(header);
+            let here = (self.gathered.len() - F::HEADER_BYTES).min(len);
             if here == len {
                 let memory = budget.acquire(len as u64).await;
                 return Ok(self.take_gathered(header, memory));
@@ -130,7 +130,7 @@ impl FrameReader {
             if len >= LARGE_BYTES {
                 let memory = budget.acquire(len as u64).await;
                 let mut bytes = BytesMut::with_capacity(len);
-                self.gathered.advance(FRAME_HEADER_BYTES);
+                self.gathered.advance(F::HEADER_BYTES);
                 bytes.extend_from_slice(&self.gathered[..here]);
                 self.gathered.advance(here);
                 self.large = Some(Large {
@@ -147,16 +147,16 @@ impl FrameReader {
         }
     }
 
-    fn take_gathered(&mut self, header: FrameHeader, memory: Permit) -> Frame {
-        let frame = FRAME_HEADER_BYTES + header.payload_bytes();
+    fn take_gathered(&mut self, header: F::Header, memory: Permit) -> Frame<F::Header> {
+        let frame = F::HEADER_BYTES + F::payload_bytes(header);
         let mut payload = self.gathered.split_to(frame);
-        payload.advance(FRAME_HEADER_BYTES);
+        payload.advance(F::HEADER_BYTES);
         Frame::Whole(header, payload, memory)
     }
 
-    async fn finish_large(&mut self, limits: FrameLimits) -> io::Result<Frame> {
+    async fn finish_large(&mut self, limits: FrameLimits) -> io::Result<Frame<F::Header>> {
         while let Some(large) = &mut self.large {
-            let len = large.header.payload_bytes();
+            let len = F::payload_bytes(large.header);
             if large.filled == len {
                 break;
             }
@@ -198,7 +198,7 @@ impl FrameReader {
         Ok(read)
     }
 
-    fn ended(&self) -> io::Result<Frame> {
+    fn ended(&self) -> io::Result<Frame<F::Header>> {
         if self.gathered.is_empty() {
             return Ok(Frame::End);
         }

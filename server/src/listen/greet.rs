@@ -6,17 +6,28 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use millrace_wire::error::{ErrorCode, WireError};
-use millrace_wire::frame::{FRAME_HEADER_BYTES, Format, FrameError, FrameHeader, PREAMBLE};
+use millrace_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, PREAMBLE};
 
+use super::accept::Speaks;
 use super::socket::ReadHalf;
+use crate::native::framing::NativeFraming;
 use crate::native::handshake::{self, Greeting, MAX_HANDSHAKE_BYTES, Wanted};
+use crate::session::Framing;
+
+/// What a connection turned out to speak.
+pub(super) enum Greeted {
+    /// The native protocol: what its handshake said.
+    Native(Greeting, Wanted),
+    /// Kafka's: the first bytes of its first request, which is not looked into here.
+    Kafka([u8; PREAMBLE.len()]),
+}
 
 /// Why a connection does not become one.
 pub(super) enum Turned {
     /// It closed, or was too slow, before it said anything that could be answered.
     Silent(io::Error),
-    /// It speaks something else.
-    OtherProtocol(&'static str),
+    /// It speaks something that cannot be answered here.
+    Unanswerable(String),
     /// Its handshake is refused, with this answer.
     Away {
         /// The frame to answer to.
@@ -32,75 +43,82 @@ impl From<io::Error> for Turned {
     }
 }
 
+/// Who may come in.
+#[derive(Clone, Copy)]
+pub(super) struct Doorkeeper {
+    /// What is spoken on this address.
+    pub(super) speaks: Speaks,
+    /// Whether peers are served that are not on this machine.
+    pub(super) allow_remote: bool,
+    /// How long a connection may take to say what it wants.
+    pub(super) timeout: Duration,
+}
+
 /// Reads what a connection begins with.
 pub(super) async fn greet(
     read: &mut ReadHalf,
     peer: SocketAddr,
-    allow_remote: bool,
-    timeout: Duration,
-) -> Result<(Greeting, Wanted), Turned> {
-    let mut preamble = [0; PREAMBLE.len()];
-    read.read_exact(&mut preamble, Some(timeout)).await?;
-    if preamble != PREAMBLE {
-        return Err(Turned::OtherProtocol(guess(preamble)));
+    keeper: Doorkeeper,
+) -> Result<Greeted, Turned> {
+    let mut first = [0; PREAMBLE.len()];
+    read.read_exact(&mut first, Some(keeper.timeout)).await?;
+    let welcome = keeper.allow_remote || is_loopback(peer.ip());
+    match (first == PREAMBLE, looks_like_kafka(first), keeper.speaks) {
+        (true, _, Speaks::Both | Speaks::Native) => {
+            let (header, greeting, wanted) = shake_hands(read, keeper.timeout).await?;
+            if !welcome {
+                let error = remote_refused(peer);
+                return Err(Turned::Away { header, error });
+            }
+            Ok(Greeted::Native(greeting, wanted))
+        }
+        (false, true, Speaks::Both | Speaks::Kafka) if welcome => Ok(Greeted::Kafka(first)),
+        (false, true, Speaks::Both | Speaks::Kafka) => {
+            Err(Turned::Unanswerable(remote_refused(peer).message))
+        }
+        (native, kafka, _) => Err(Turned::Unanswerable(guess(first, native, kafka).to_owned())),
     }
-    let mut header = [0; FRAME_HEADER_BYTES];
-    read.read_exact(&mut header, Some(timeout)).await?;
-    let header = match FrameHeader::parse(&header, MAX_HANDSHAKE_BYTES) {
-        Ok(header) => header,
-        Err(error) => return Err(broken_frame(header, error)),
-    };
-    let mut payload = BytesMut::zeroed(header.payload_bytes());
-    read.read_exact(&mut payload, Some(timeout)).await?;
-    let away = |error| Turned::Away { header, error };
-    let greeted = handshake::read(header, payload).map_err(away)?;
-    if !allow_remote && !is_loopback(peer.ip()) {
-        return Err(away(remote_refused(peer)));
-    }
-    Ok(greeted)
 }
 
-/// What an unknown protocol's first bytes look like, as a sentence for the log.
-fn guess(first: [u8; 4]) -> &'static str {
-    /// A Kafka request begins with its length.
-    const LONGEST_KAFKA_REQUEST: u32 = 100 * 1024 * 1024;
+/// Reads a native handshake, whose preamble is read already.
+async fn shake_hands(
+    read: &mut ReadHalf,
+    timeout: Duration,
+) -> Result<(FrameHeader, Greeting, Wanted), Turned> {
+    let mut header = [0; FRAME_HEADER_BYTES];
+    read.read_exact(&mut header, Some(timeout)).await?;
+    let header = NativeFraming::parse(&header, MAX_HANDSHAKE_BYTES)
+        .map_err(|(header, error)| Turned::Away { header, error })?;
+    let mut payload = BytesMut::zeroed(header.payload_bytes());
+    read.read_exact(&mut payload, Some(timeout)).await?;
+    let (greeting, wanted) =
+        handshake::read(header, payload).map_err(|error| Turned::Away { header, error })?;
+    Ok((header, greeting, wanted))
+}
+
+/// Whether these can be the length of a Kafka request: longer than its shortest head, shorter than
+/// any broker takes.
+fn looks_like_kafka(first: [u8; 4]) -> bool {
+    const SHORTEST: u32 = 8;
+    const LONGEST: u32 = 100 * 1024 * 1024;
+    (SHORTEST..=LONGEST).contains(&u32::from_be_bytes(first))
+}
+
+/// What the first bytes look like of somebody who is not served here, as a sentence for the log.
+fn guess(first: [u8; 4], native: bool, kafka: bool) -> &'static str {
     match first {
+        _ if native => {
+            "it speaks the native protocol, which is served on the other address (bind); connect there"
+        }
         [0x16, 0x03, ..] => "it begins like TLS, which this version does not serve yet",
         [b'G', b'E', b'T', b' '] | [b'P', b'O', b'S', b'T'] | [b'H', b'E', b'A', b'D'] => {
             "it begins like HTTP, which this port does not serve"
         }
-        _ if (8..=LONGEST_KAFKA_REQUEST).contains(&u32::from_be_bytes(first)) => {
-            "it begins like the Kafka protocol, which this version does not serve yet"
+        _ if kafka => {
+            "it speaks the Kafka protocol, which is served on the other address (kafka.bind); connect there"
         }
         _ => "it is not the native protocol, nor any other that is known here",
     }
-}
-
-fn broken_frame(bytes: [u8; FRAME_HEADER_BYTES], error: FrameError) -> Turned {
-    Turned::Away {
-        header: answerable(bytes),
-        error: frame_error(error),
-    }
-}
-
-/// A header to answer to, from one that was refused: its correlation, and its format if there is
-/// such a format.
-pub(super) fn answerable(bytes: [u8; FRAME_HEADER_BYTES]) -> FrameHeader {
-    let format = Format::from_number(bytes[4]).unwrap_or(Format::Rkyv);
-    let correlation = u32::from_be_bytes([bytes[5], bytes[6], bytes[7], bytes[8]]);
-    FrameHeader {
-        length: 0,
-        format,
-        correlation,
-    }
-}
-
-pub(super) fn frame_error(error: FrameError) -> WireError {
-    let code = match error {
-        FrameError::TooLarge { .. } => ErrorCode::FrameTooLarge,
-        FrameError::TooShort(_) | FrameError::UnknownFormat(_) => ErrorCode::MalformedFrame,
-    };
-    WireError::new(code, error.to_string())
 }
 
 fn is_loopback(address: IpAddr) -> bool {
@@ -136,9 +154,12 @@ mod tests {
 
     #[test]
     fn other_protocols_are_told_apart() {
-        assert!(guess([0x16, 3, 1, 2]).contains("TLS"));
-        assert!(guess([0, 0, 0, 40]).contains("Kafka"));
-        assert!(guess(*b"GET ").contains("HTTP"));
-        assert!(guess([0xff; 4]).contains("not the native protocol"));
+        let looked_at = |first| guess(first, first == PREAMBLE, looks_like_kafka(first));
+        assert!(looked_at([0x16, 3, 1, 2]).contains("TLS"));
+        assert!(looked_at([0, 0, 0, 40]).contains("kafka.bind"));
+        assert!(looked_at(PREAMBLE).contains("(bind)"));
+        assert!(looked_at(*b"GET ").contains("HTTP"));
+        assert!(looked_at([0xff; 4]).contains("not the native protocol"));
+        assert!(!looks_like_kafka([0, 0, 0, 7]) && !looks_like_kafka(PREAMBLE));
     }
 }

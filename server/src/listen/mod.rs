@@ -3,7 +3,7 @@
 //! client asked for, and moving frames in and out.
 //!
 //! Everything runs on the core of the shard that holds the socket. What a frame means is decided in
-//! `native` and `broker`; nothing here looks into one. Sockets are read exactly as far as is needed
+//! `native`, `kafka` and `broker`; nothing here looks into one. Sockets are read exactly as far as is needed
 //! next, so memory is set aside before bytes are taken from the kernel, and a client that is not
 //! read from feels it as TCP back-pressure.
 
@@ -15,5 +15,5 @@ mod gate;
 mod greet;
 mod socket;
 
-pub use accept::{ListenSettings, Listener};
+pub use accept::{Door, ListenSettings, Listener, Speaks};
 pub use bind::{BindError, bind};

@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem::MaybeUninit;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
@@ -79,6 +79,12 @@ async fn wait(readiness: &Readiness, socket: &Socket, limit: Option<Duration>) -
 }
 
 impl ReadHalf {
+    /// The address under which the client reached this machine.
+    pub(super) fn local_address(&self) -> io::Result<SocketAddr> {
+        let address = self.socket.local_addr()?;
+        address.as_socket().ok_or_else(|| ErrorKind::Unsupported.into())
+    }
+
     /// Fills the buffer, within `limit` if there is one. Nothing may be lost by dropping this except
     /// the bytes it has read.
     pub(super) async fn read_exact(

@@ -11,6 +11,7 @@ use millrace_wire::native::{
 
 use crate::broker::NodeIdentity;
 use crate::controller::state::shown;
+use crate::session::SessionLimits;
 
 /// The longest handshake frame. Before the handshake a connection is nobody's, so it gets little.
 pub const MAX_HANDSHAKE_BYTES: u32 = 16 * 1024;
@@ -39,15 +40,6 @@ pub enum Wanted {
     Shard(u16),
     /// With the owner of this partition.
     Partition(TopicPartition),
-}
-
-/// What a connection is told in the answer to its handshake about the limits it is under.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionLimits {
-    /// The longest frame.
-    pub max_frame_bytes: u32,
-    /// Most requests under way.
-    pub max_in_flight: u32,
 }
 
 /// Reads the first frame.

@@ -12,12 +12,13 @@ use millrace_shard::metrics::Stage;
 use millrace_wire::error::{ErrorCode, WireError};
 use millrace_wire::frame::{Format, FrameHeader};
 use millrace_wire::native::messages::Status;
-use millrace_wire::native::{DecodeError, Kind, RequestPayload, Response};
+use millrace_wire::native::{DecodeError, Kind, RequestPayload, Response, encode_response};
 
-use super::handshake::SessionLimits;
-use super::outbox::{Answers, Outbox, Outgoing};
+use super::framing::NativeFraming;
 use super::produce::PlacedRequests;
 use crate::broker::{Broker, UnderWay, count};
+use crate::session::outbox::{Answers, Outbox, Outgoing};
+use crate::session::{Alarm, Held, Requests, SessionLimits};
 
 /// One connection's requests.
 pub struct Session<E: Env> {
@@ -26,14 +27,6 @@ pub struct Session<E: Env> {
     in_flight: Semaphore,
     /// Produce requests that wait to be durable.
     pub(super) placed: PlacedRequests<E>,
-}
-
-/// What a request holds while it is under way.
-pub struct Held {
-    /// Its place among the connection's requests.
-    pub place: Permit,
-    /// The memory its frame takes.
-    pub memory: Permit,
 }
 
 /// Where and how a request is to be answered.
@@ -80,11 +73,6 @@ impl<E: Env> Session<E> {
     /// Waits for a place among the connection's requests. The next frame is not read before.
     pub async fn place(&self) -> Permit {
         self.in_flight.acquire(1).await
-    }
-
-    /// A place among the connection's requests, if one is free.
-    pub fn try_place(&self) -> Option<Permit> {
-        self.in_flight.try_acquire(1)
     }
 
     /// Takes a frame. Returns when the next may be taken, or that there must not be one.
@@ -139,14 +127,6 @@ impl<E: Env> Session<E> {
         }
     }
 
-    /// Tells the client that the connection ends, and why.
-    pub fn end_with(&self, correlation: u32, format: Format, error: WireError) {
-        let status = Response::Error(Status::from(error));
-        let add = |out: &mut Outgoing| out.write(format, correlation, &status, Vec::new());
-        self.outbox.add(add);
-        self.outbox.close();
-    }
-
     /// Runs a request in a task of its own and sends its answer.
     pub(super) fn run(
         self: &Rc<Self>,
@@ -157,13 +137,10 @@ impl<E: Env> Session<E> {
     ) {
         let session = Rc::clone(self);
         let task = async move {
-            let mut alarm = Alarm {
-                session: &session,
-                armed: true,
-            };
+            let alarm = Alarm::armed(&session.outbox);
             session.note_queued(to);
             let answer = work.await;
-            alarm.armed = false;
+            drop(alarm);
             session.answer(to, answer, held);
             drop(under_way);
         };
@@ -185,7 +162,8 @@ impl<E: Env> Session<E> {
         let Held { place, memory } = held;
         drop(memory);
         self.outbox.add(|out| {
-            out.write(
+            write_response(
+                out,
                 to.format,
                 to.correlation,
                 &answer.response,
@@ -214,16 +192,57 @@ impl<E: Env> Session<E> {
     }
 }
 
-/// Ends the connection if a request panics: its client would wait for ever.
-pub(super) struct Alarm<'a, E: Env> {
-    pub(super) session: &'a Session<E>,
-    pub(super) armed: bool,
+impl<E: Env> Requests for Session<E> {
+    type Framing = NativeFraming;
+
+    async fn place(&self) -> Permit {
+        Session::place(self).await
+    }
+
+    fn try_place(&self) -> Option<Permit> {
+        self.in_flight.try_acquire(1)
+    }
+
+    async fn handle(
+        self: &Rc<Self>,
+        header: FrameHeader,
+        payload: BytesMut,
+        held: Held,
+    ) -> ControlFlow<()> {
+        Session::handle(self, header, payload, held).await
+    }
+
+    fn end_with(&self, header: FrameHeader, error: WireError) {
+        let status = Response::Error(Status::from(error));
+        self.outbox.add(|out| {
+            write_response(out, header.format, header.correlation, &status, Vec::new());
+        });
+        self.outbox.close();
+    }
 }
 
-impl<E: Env> Drop for Alarm<'_, E> {
-    fn drop(&mut self) {
-        if self.armed && std::thread::panicking() {
-            self.session.outbox.abort();
+/// Adds a response and what is attached to it.
+pub(super) fn write_response(
+    out: &mut Outgoing,
+    format: Format,
+    correlation: u32,
+    response: &Response,
+    attachments: Vec<Bytes>,
+) {
+    let attached = attachments.iter().map(Bytes::len).sum();
+    match encode_response(format, correlation, response, out.small(), attached) {
+        Ok(()) => attachments.into_iter().for_each(|piece| out.splice(piece)),
+        Err(error) => {
+            tracing::error!(%error, "a response could not be encoded");
+            let status = Status::failed(ErrorCode::InvalidRequest, error.to_string());
+            // A status of one sentence always fits; if not, the client hears nothing and times out.
+            let _ = encode_response(
+                format,
+                correlation,
+                &Response::Error(status),
+                out.small(),
+                0,
+            );
         }
     }
 }

@@ -16,6 +16,7 @@ mod signals;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -31,14 +32,14 @@ use millrace_shard::runtime::watchdog::{DEFAULT_PERIOD, Watchdog};
 use millrace_shard::shard::ShardConfig;
 use millrace_wire::error::WireError;
 use millrace_wire::ids::ShardId;
-use socket2::Socket;
 
 use crate::broker::{BrokerLimits, NodeIdentity, owner};
 use crate::config::{AutomaticSizes, Config, Machine};
 use crate::controller::driver::ControllerError;
 use crate::controller::state::Rules;
-use crate::listen::{BindError, ListenSettings, bind};
-use crate::native::handshake::SessionLimits;
+use crate::kafka::KafkaSettings;
+use crate::listen::{BindError, Door, ListenSettings, Speaks, bind};
+use crate::session::SessionLimits;
 use descriptors::{Share, TooFewDescriptors};
 use shard::Setup;
 use signals::StopSignal;
@@ -139,7 +140,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
     }
     let mut directory = DataDirectory::open(&config.data_dir, uuid::Uuid::new_v4().as_u128())?;
     keep_name(directory.path()).map_err(system("make the data directory durable"))?;
-    let (address, sockets) = bind(config.bind, shards)?;
+    let (addresses, doors) = Addresses::bind(config, shards)?;
     let machine = Machine::of(directory.path(), shards);
     let machine = machine.map_err(system("measure the file system"))?;
     let node = Arc::new(Node {
@@ -151,13 +152,13 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
         shards,
         share,
         fewer_than_wanted: share != wanted,
-        address,
+        addresses,
         began,
     });
     let places = node.places(&cpus)?;
     node.lay_out(&places[0], &executor)?;
     directory.set_shards(shards)?;
-    node.run_shards(places, sockets, &executor, &stop)?;
+    node.run_shards(places, doors, &executor, &stop)?;
     tracing::info!(uptime_s = began.elapsed().as_secs(), "stopped");
     Ok(())
 }
@@ -186,6 +187,39 @@ fn wanted_shards(config: &Config) -> Result<Option<NonZeroU16>, ServeError> {
     ))
 }
 
+/// Where the node listens.
+struct Addresses {
+    /// Where the native protocol is spoken, and Kafka's too unless that has its own.
+    native: SocketAddr,
+    /// Where Kafka's protocol is spoken.
+    kafka: SocketAddr,
+}
+
+impl Addresses {
+    /// Binds what is configured: for each shard, the doors that it will open.
+    fn bind(config: &Config, shards: u16) -> Result<(Addresses, Vec<Vec<Door>>), BindError> {
+        let (native, sockets) = bind(config.bind, "bind (--bind)", shards)?;
+        let on_both = if config.kafka.bind.is_some() {
+            Speaks::Native
+        } else {
+            Speaks::Both
+        };
+        let mut doors: Vec<Vec<Door>> = sockets
+            .into_iter()
+            .map(|socket| vec![(socket, on_both)])
+            .collect();
+        let mut kafka = native;
+        if let Some(own) = config.kafka.bind {
+            let (address, sockets) = bind(own, "kafka.bind", shards)?;
+            kafka = address;
+            for (doors, socket) in doors.iter_mut().zip(sockets) {
+                doors.push((socket, Speaks::Kafka));
+            }
+        }
+        Ok((Addresses { native, kafka }, doors))
+    }
+}
+
 /// One run of one node: what was decided before the shards start.
 struct Node {
     config: Config,
@@ -196,7 +230,7 @@ struct Node {
     share: Share,
     /// The limit of open files allows less than was configured.
     fewer_than_wanted: bool,
-    address: SocketAddr,
+    addresses: Addresses,
     began: Instant,
 }
 
@@ -253,21 +287,21 @@ impl Node {
     fn run_shards(
         self: &Arc<Self>,
         places: Vec<ShardPlace>,
-        sockets: Vec<Socket>,
+        doors: Vec<Vec<Door>>,
         executor: &ExecutorSettings,
         stop: &Arc<StopSignal>,
     ) -> Result<(), ServeError> {
         let (ended, ends) = mpsc::channel();
         let mut pulses = Vec::new();
         let ports = mesh::ports(self.shards);
-        for ((place, socket), port) in places.into_iter().zip(sockets).zip(ports) {
+        for ((place, doors), port) in places.into_iter().zip(doors).zip(ports) {
             let shard = place.shard;
             let (node, stop) = (Arc::clone(self), Arc::clone(stop));
             let setup = Setup {
                 shard,
                 node,
                 port,
-                socket,
+                doors,
                 stop,
             };
             let thread = ShardThread::start(place, executor, move |env| shard::run(env, setup))?;
@@ -328,7 +362,7 @@ impl Node {
             node_id: self.identity.node.0,
             boot_epoch: self.identity.boot_epoch.0,
             shard_count: self.shards,
-            port: self.address.port(),
+            port: self.addresses.native.port(),
         }
     }
 
@@ -360,13 +394,25 @@ impl Node {
                 max_in_flight: network.max_in_flight,
             },
             request_bytes: network.buffer_bytes,
+            kafka: Rc::new(self.kafka_settings()),
+        }
+    }
+
+    fn kafka_settings(&self) -> KafkaSettings {
+        let kafka = &self.config.kafka;
+        let advertised = kafka.advertised_port.and_then(|port| u16::try_from(port).ok());
+        KafkaSettings {
+            host: kafka.advertised_host.clone(),
+            port: advertised.unwrap_or(self.addresses.kafka.port()),
+            auto_create_topics: kafka.auto_create_topics,
         }
     }
 
     /// The one line that says that the broker is ready.
     fn announce(&self, (topics, partitions): &(usize, u64)) {
         tracing::info!(
-            address = %self.address,
+            address = %self.addresses.native,
+            kafka = %self.addresses.kafka,
             shards = self.shards,
             data_dir = %self.data_directory.display(),
             topics,
@@ -377,7 +423,9 @@ impl Node {
         if self.fewer_than_wanted {
             self.share.tell();
         }
-        if !self.address.ip().is_loopback() && !self.config.allow_anonymous_remote {
+        let remote = |address: SocketAddr| !address.ip().is_loopback();
+        let reachable = remote(self.addresses.native) || remote(self.addresses.kafka);
+        if reachable && !self.config.allow_anonymous_remote {
             tracing::info!(
                 "there is no authentication yet: only peers on this machine are served (see --allow-anonymous-remote)"
             );

@@ -13,14 +13,13 @@ use millrace_shard::mesh::{Mesh, Port};
 use millrace_shard::shard::Shard;
 use millrace_wire::error::WireError;
 use millrace_wire::ids::ShardId;
-use socket2::Socket;
 
 use super::signals::StopSignal;
 use super::{Node, ServeError};
 use crate::broker::Broker;
 use crate::broker::calls::{Call, Local, Peers, Reply, shard_gone};
 use crate::controller::driver::Controller;
-use crate::listen::Listener;
+use crate::listen::{Door, Listener};
 
 /// How long requests under way may take to finish once the broker drains.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
@@ -37,7 +36,7 @@ pub(super) struct Setup {
     pub(super) shard: ShardId,
     pub(super) node: Arc<Node>,
     pub(super) port: Port<Call, Reply>,
-    pub(super) socket: Socket,
+    pub(super) doors: Vec<Door>,
     pub(super) stop: Arc<StopSignal>,
 }
 
@@ -65,7 +64,7 @@ pub(super) async fn run(env: GlommioEnv, setup: Setup) -> Result<(), ServeError>
         shard: id,
         node,
         port,
-        socket,
+        doors,
         stop,
     } = setup;
     let storage = Shard::open(env.clone(), node.shard_config(id))
@@ -86,7 +85,7 @@ pub(super) async fn run(env: GlommioEnv, setup: Setup) -> Result<(), ServeError>
     let listener = Listener::new(
         Rc::clone(&broker),
         env.ring().clone(),
-        socket,
+        doors,
         node.listen_settings(),
     );
     let answering = Rc::clone(&broker);

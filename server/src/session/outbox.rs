@@ -7,10 +7,6 @@ use std::rc::{Rc, Weak};
 
 use bytes::{Bytes, BytesMut};
 use millrace_shard::local::{Event, Permit};
-use millrace_wire::error::ErrorCode;
-use millrace_wire::frame::Format;
-use millrace_wire::native::messages::Status;
-use millrace_wire::native::{Response, encode_response};
 
 /// Memory for small responses that a connection keeps between two rounds.
 const KEPT_BYTES: usize = 16 * 1024;
@@ -26,32 +22,23 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Adds a response and what is attached to it.
-    pub fn write(
-        &mut self,
-        format: Format,
-        correlation: u32,
-        response: &Response,
-        attachments: Vec<Bytes>,
-    ) {
-        let attached = attachments.iter().map(Bytes::len).sum();
-        let out = &mut self.written;
-        match encode_response(format, correlation, response, out, attached) {
-            Ok(()) => attachments.into_iter().for_each(|piece| self.push(piece)),
-            Err(error) => {
-                tracing::error!(%error, "a response could not be encoded");
-                let status = Status::failed(ErrorCode::InvalidRequest, error.to_string());
-                // A status of one sentence always fits; if not, the client hears nothing and times
-                // out.
-                let _ = encode_response(format, correlation, &Response::Error(status), out, 0);
-            }
-        }
+    /// Where small responses are written, behind everything that was added before.
+    pub fn small(&mut self) -> &mut BytesMut {
+        &mut self.written
     }
 
     /// Adds bytes as they are.
-    pub fn push(&mut self, piece: Bytes) {
+    pub fn splice(&mut self, piece: Bytes) {
         self.end_piece();
         self.pieces.push_back(piece);
+    }
+
+    /// Adds everything of another one, and what it holds.
+    pub fn append(&mut self, mut other: Outgoing) {
+        self.end_piece();
+        other.end_piece();
+        self.pieces.append(&mut other.pieces);
+        self.held.append(&mut other.held);
     }
 
     /// Holds something until all of this was sent.

@@ -16,9 +16,9 @@ use millrace_server::broker::calls::{
 use millrace_server::broker::{Broker, BrokerLimits, NodeIdentity};
 use millrace_server::controller::driver::Controller;
 use millrace_server::controller::state::Rules;
-use millrace_server::native::handshake::SessionLimits;
-use millrace_server::native::outbox::{Outbox, Outgoing};
-use millrace_server::native::session::{Held, Session};
+use millrace_server::native::session::Session;
+use millrace_server::session::outbox::{Outbox, Outgoing};
+use millrace_server::session::{Held, SessionLimits};
 use millrace_server::topic_config::TopicConfig;
 use millrace_shard::env::simulated::{SimulatedEnv, Simulation};
 use millrace_shard::env::{Env, OnPanic, Queue};

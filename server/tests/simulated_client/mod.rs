@@ -15,9 +15,10 @@ use millrace_client::core::{
     ConnectionId, ConsumerId, Core, Event as News, FrameReader, ProducerId, Time,
 };
 use millrace_client::{ClientConfig, ConsumerConfig, ProducerConfig, Record, Start};
-use millrace_server::native::handshake::{self, SessionLimits};
-use millrace_server::native::outbox::{Outbox, Outgoing};
-use millrace_server::native::session::{Held, Session};
+use millrace_server::native::handshake;
+use millrace_server::native::session::Session;
+use millrace_server::session::outbox::{Outbox, Outgoing};
+use millrace_server::session::{Held, SessionLimits};
 use millrace_shard::env::simulated::SimulatedEnv;
 use millrace_shard::env::{Env, OnPanic, Queue};
 use millrace_shard::local::{Budget, Event};
@@ -116,7 +117,7 @@ async fn serve(
     let broker: &Rc<SimBroker> = &node.brokers[usize::from(to.0) ^ wrong];
     let outbox = Rc::new(Outbox::default());
     let hello = handshake::accepted(&greeting, &broker.node, to, LIMITS);
-    outbox.add(|out| out.push(hello));
+    outbox.add(|out| out.splice(hello));
     let sending = send(network, env.clone(), Rc::clone(&link), Rc::clone(&outbox));
     drop(env.spawn(Queue::Requests, "send", OnPanic::StopProcess, sending));
     let session = Session::new(Rc::clone(broker), outbox, LIMITS);

@@ -1,0 +1,43 @@
+//! The Kafka face: from Kafka's requests to calls on the broker and back, so that clients written
+//! for Kafka work unchanged. [`Session`] is one connection's decisions without its socket.
+//!
+//! | part | does |
+//! |---|---|
+//! | `session` | tells requests apart, runs them, ends connections that cannot be understood |
+//! | `replies` | gives answers out in the order of their requests, as Kafka's clients assume |
+//! | `produce`, `fetch`, `fetch_session` | the hot path: borrowed messages, batches moved as they are |
+//! | `metadata`, `offsets`, `topics`, `configs`, `log_dirs`, `leaders` | everything else, by way of owned messages |
+//! | `unserved` | requests whose time has not come: groups, producer ids, transactions |
+//! | `errors` | the broker's errors in Kafka's numbers |
+//!
+//! Runs on the shard that accepted the connection; what belongs to other shards goes over the mesh.
+//! It decides nothing about topics and partitions (the broker does) and never touches a socket
+//! (`listen` does). Which versions are served is in [`millrace_wire::kafka::SERVED`].
+
+mod configs;
+mod errors;
+mod fetch;
+mod fetch_session;
+mod framing;
+mod leaders;
+mod log_dirs;
+mod metadata;
+mod offsets;
+mod produce;
+mod replies;
+mod session;
+mod topics;
+mod unserved;
+
+pub use session::Session;
+
+/// What Kafka clients are told, and may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaSettings {
+    /// Where to connect to; none: where each client has reached the broker.
+    pub host: Option<String>,
+    /// The port for that.
+    pub port: u16,
+    /// Whether asking for the metadata of a topic that does not exist makes it.
+    pub auto_create_topics: bool,
+}
