@@ -142,6 +142,23 @@ pub struct ReadOutcome {
 }
 
 impl ReadOutcome {
+    /// Nothing could be read, not even the watermarks.
+    #[must_use]
+    pub fn failed(error: WireError) -> ReadOutcome {
+        ReadOutcome {
+            batches: Err(error),
+            high_watermark: Offset(-1),
+            log_start: Offset(-1),
+        }
+    }
+
+    /// Whether there is nothing to tell somebody who asked for `offset`: the partition ends there and
+    /// nothing is wrong.
+    #[must_use]
+    pub fn is_no_news(&self, offset: i64) -> bool {
+        self.batches.as_ref().is_ok_and(Vec::is_empty) && self.high_watermark.0 == offset
+    }
+
     /// Bytes of the batches.
     #[must_use]
     pub fn bytes(&self) -> usize {

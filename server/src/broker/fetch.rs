@@ -47,11 +47,10 @@ pub struct FetchItem {
     pub max_bytes: usize,
 }
 
-/// What was fetched. What is said of each partition is at its place in the query; nothing is said
-/// of one that has neither data nor an error.
+/// What was fetched.
 pub struct Fetched {
-    /// By partition.
-    pub outcomes: Vec<Option<ReadOutcome>>,
+    /// By partition, each at its place in the query.
+    pub outcomes: Vec<ReadOutcome>,
     /// The memory that the batches may hold on to, to be kept until they are sent.
     pub memory: Option<Permit>,
 }
@@ -82,8 +81,11 @@ impl<E: Env> Broker<E> {
             self.shard.metrics().record(Stage::FetchWait, waited);
         }
         count(&self.counters.fetched_bytes, round.bytes as u64);
+        let outcomes = round.outcomes.into_iter();
         Fetched {
-            outcomes: round.outcomes,
+            outcomes: outcomes
+                .map(|outcome| outcome.expect("every partition was read, or is not there"))
+                .collect(),
             memory: round.memory,
         }
     }
@@ -141,7 +143,7 @@ impl<E: Env> Broker<E> {
             };
             for (&place, outcome) in places.iter().zip(outcomes) {
                 left = left.saturating_sub(outcome.bytes());
-                round.take(place, &query.items[place], outcome);
+                round.take(place, outcome);
             }
         }
         round.keep_memory();
@@ -176,14 +178,9 @@ impl<E: Env> Broker<E> {
     }
 
     async fn read_one(&self, item: &ReadItem, left: usize, at_least_one: bool) -> ReadOutcome {
-        let failed = |error| ReadOutcome {
-            batches: Err(error),
-            high_watermark: Offset(-1),
-            log_start: Offset(-1),
-        };
         let partition = match self.hosted(item.partition) {
             Ok(partition) => partition,
-            Err(error) => return failed(error),
+            Err(error) => return ReadOutcome::failed(error),
         };
         let marks = partition.watermarks();
         let max_bytes = item.max_bytes.min(left);
@@ -223,12 +220,7 @@ impl<E: Env> Broker<E> {
             Reply::Read(outcomes) if outcomes.len() == count => return outcomes,
             other => wrong_reply(other),
         };
-        let failed = ReadOutcome {
-            batches: Err(error),
-            high_watermark: Offset(-1),
-            log_start: Offset(-1),
-        };
-        vec![failed; count]
+        vec![ReadOutcome::failed(error); count]
     }
 
     async fn wait_and_read(
@@ -370,11 +362,7 @@ impl Round {
     fn new(query: &FetchQuery) -> Round {
         let unknown = |item: &FetchItem| {
             let error = item.partition.as_ref().err()?;
-            Some(ReadOutcome {
-                batches: Err(error.clone()),
-                high_watermark: Offset(-1),
-                log_start: Offset(-1),
-            })
+            Some(ReadOutcome::failed(error.clone()))
         };
         let outcomes: Vec<Option<ReadOutcome>> = query.items.iter().map(unknown).collect();
         let answer_now = outcomes.iter().any(Option::is_some) || query.items.is_empty();
@@ -395,14 +383,11 @@ impl Round {
         }
     }
 
-    fn take(&mut self, place: usize, item: &FetchItem, outcome: ReadOutcome) {
+    fn take(&mut self, place: usize, outcome: ReadOutcome) {
         self.seen[place] = outcome.high_watermark;
         self.bytes += outcome.bytes();
         self.answer_now |= outcome.batches.is_err();
-        // At the end of the partition and nothing wrong: there is nothing to say.
-        let unchanged = outcome.batches.as_ref().is_ok_and(Vec::is_empty)
-            && outcome.high_watermark.0 == item.offset;
-        self.outcomes[place] = (!unchanged).then_some(outcome);
+        self.outcomes[place] = Some(outcome);
     }
 
     /// Gives back what was set aside and not needed.

@@ -197,6 +197,7 @@ impl<E: Env> Broker<E> {
         let checked = self.check(topic, partition, batch).inspect_err(|_| {
             count(&self.counters.refused_batches, 1);
         })?;
+        let checked = self.recompressed(topic.config.compression, checked).await?;
         let owner = self.owner(checked.partition);
         if owner == self.shard_id {
             return self.append_here(checked).await;
@@ -229,7 +230,6 @@ impl<E: Env> Broker<E> {
             key_required: false,
         };
         let header = batch::validate_produced(&mut batch, &limits)?;
-        let batch = self.recompressed(config.compression, &header, batch)?;
         Ok(CheckedBatch {
             partition,
             batch,
@@ -239,29 +239,34 @@ impl<E: Env> Broker<E> {
         })
     }
 
-    fn recompressed(
+    /// The batch in the codec that its topic asks for. Compressing takes long, so it is done beside
+    /// the shard; whoever appends waits for it, and so the order of a connection's batches stays.
+    async fn recompressed(
         &self,
         wanted: CompressionType,
-        header: &BatchHeader,
-        batch: BytesMut,
-    ) -> Result<BytesMut, WireError> {
+        checked: CheckedBatch,
+    ) -> Result<CheckedBatch, WireError> {
         let codec = match wanted {
-            CompressionType::Producer => return Ok(batch),
+            CompressionType::Producer => return Ok(checked),
             CompressionType::Uncompressed => Compression::None,
             CompressionType::Gzip => Compression::Gzip,
             CompressionType::Snappy => Compression::Snappy,
             CompressionType::Lz4 => Compression::Lz4,
             CompressionType::Zstd => Compression::Zstd,
         };
+        let header = BatchHeader::parse(&checked.batch)?;
         if header.attributes.compression()? == codec {
-            return Ok(batch);
+            return Ok(checked);
         }
         count(&self.counters.recompressed_batches, 1);
-        Ok(batch::recompress(
-            &batch,
-            codec,
-            DEFAULT_MAX_UNCOMPRESSED_BYTES,
-        )?)
+        let CheckedBatch { batch, .. } = checked;
+        let work = move || batch::recompress(&batch, codec, DEFAULT_MAX_UNCOMPRESSED_BYTES);
+        let recompressed = self.env.offload("recompress a batch", work).await;
+        let failed = || WireError::new(ErrorCode::Unknown, "the batch could not be recompressed");
+        Ok(CheckedBatch {
+            batch: recompressed.ok_or_else(failed)??,
+            ..checked
+        })
     }
 
     /// Appends to a partition of this shard.

@@ -23,8 +23,9 @@ type ByTopic<T> = Vec<(String, Vec<(u32, Result<T, WireError>)>)>;
 /// A fetch as the broker understands it, and the names and numbers to answer with.
 pub(super) struct Fetch {
     query: FetchQuery,
-    /// By topic: its name, and its partitions' numbers, in the order of the query's items.
-    names: Vec<(String, Vec<u32>)>,
+    /// By topic: its name, and its partitions' numbers and the offsets wanted, in the order of the
+    /// query's items.
+    names: Vec<(String, Vec<(u32, i64)>)>,
 }
 
 impl<E: Env> Session<E> {
@@ -35,7 +36,7 @@ impl<E: Env> Session<E> {
             let entry = self.broker.topic(topic.name());
             let mut numbers = Vec::new();
             for wanted in topic.partitions() {
-                numbers.push(wanted.partition);
+                numbers.push((wanted.partition, wanted.offset));
                 items.push(FetchItem {
                     partition: partition(&entry, wanted.partition),
                     offset: wanted.offset,
@@ -64,8 +65,10 @@ impl<E: Env> Session<E> {
         let mut attachments = Vec::new();
         for (name, numbers) in fetch.names {
             let mut partitions = Vec::new();
-            for partition in numbers {
-                if let Some(outcome) = outcomes.next().flatten() {
+            for (partition, offset) in numbers {
+                if let Some(outcome) = outcomes.next()
+                    && !outcome.is_no_news(offset)
+                {
                     partitions.push(fetch_result(partition, outcome, &mut attachments));
                 }
             }

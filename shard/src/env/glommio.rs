@@ -148,6 +148,22 @@ impl Env for GlommioEnv {
         glommio::yield_if_needed().await;
     }
 
+    fn offload<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = Option<T>> + 'static {
+        let caught = move || catch_unwind(AssertUnwindSafe(work));
+        let result = glommio::executor().spawn_blocking(caught);
+        async move {
+            let result = result.await;
+            if result.is_err() {
+                tracing::error!(name, "a computation beside the shards panicked");
+            }
+            result.ok()
+        }
+    }
+
     fn spawn<T: 'static>(
         &self,
         queue: Queue,

@@ -160,6 +160,13 @@ pub trait Env: Clone + 'static {
         on_panic: OnPanic,
         future: impl Future<Output = T> + 'static,
     ) -> Self::Task<T>;
+    /// Runs a long computation in a thread beside the shards, while this one goes on. None if it
+    /// panicked, which is logged.
+    fn offload<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = Option<T>> + 'static;
     /// Tasks of this shard that have panicked so far.
     fn panics(&self) -> u64;
     /// Other shards may send messages from now on.

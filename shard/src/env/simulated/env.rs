@@ -18,6 +18,9 @@ use crate::env::{
     BLOCK_BYTES, DirectoryEntry, Env, Instant, OnPanic, OpenOptions, Queue, Space, Task,
 };
 
+/// How long a computation beside the shards takes.
+const OFFLOADED: Duration = Duration::from_micros(200);
+
 /// The wall clock at virtual time 0: 2026-01-01.
 const WALL_CLOCK_START_MS: i64 = 1_767_225_600_000;
 
@@ -124,6 +127,19 @@ impl Env for SimulatedEnv {
                 Poll::Pending
             })
             .await;
+        }
+    }
+
+    fn offload<T: Send + 'static>(
+        &self,
+        _name: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = Option<T>> + 'static {
+        let env = self.clone();
+        async move {
+            // Others run meanwhile, as they do beside a real thread.
+            env.sleep(OFFLOADED).await;
+            Some(work())
         }
     }
 
