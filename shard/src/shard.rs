@@ -452,6 +452,12 @@ impl<E: Env> Shard<E> {
         }
     }
 
+    /// The directory that holds everything stored.
+    #[must_use]
+    pub fn data_directory(&self) -> &Path {
+        &self.shared.config.data_directory
+    }
+
     /// Renames a directory out of the way, if it is there, and unlinks it in the background.
     async fn move_to_trash(&self, id: PartitionId, directory: &Path) -> Result<(), StorageError> {
         let (env, trash) = (&self.shared.env, self.trash());

@@ -86,6 +86,12 @@ impl Catalog {
         }
     }
 
+    /// What is in force where a topic sets nothing.
+    #[must_use]
+    pub fn defaults(&self) -> &TopicConfig {
+        &self.defaults
+    }
+
     /// The controller's revision that this is.
     #[must_use]
     pub fn revision(&self) -> u64 {
@@ -182,8 +188,7 @@ impl Catalog {
     fn put(&mut self, topic: Topic) -> Rc<TopicEntry> {
         let config = topic.effective_config(&self.defaults);
         let entry = Rc::new(TopicEntry { config, topic });
-        self.names
-            .insert(entry.topic.id, entry.topic.name.clone());
+        self.names.insert(entry.topic.id, entry.topic.name.clone());
         self.topics
             .insert(entry.topic.name.clone(), Rc::clone(&entry));
         entry

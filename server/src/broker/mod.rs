@@ -35,6 +35,7 @@ pub use produce::{Acks, Appending, durable_deadline, not_durable_in_time};
 use crate::controller::driver::Controller;
 use crate::controller::state::Rules;
 use crate::native::handoff::MovedConnection;
+use crate::topic_config::TopicConfig;
 use calls::{Call, Peers, Reply, WatchId, wrong_reply};
 
 /// What this node is, as clients are told.
@@ -218,6 +219,12 @@ impl<E: Env> Broker<E> {
             replicas: this,
             in_sync: this,
         }
+    }
+
+    /// What a topic has where it sets nothing itself.
+    #[must_use]
+    pub fn topic_defaults(&self) -> TopicConfig {
+        self.catalog.borrow().defaults().clone()
     }
 
     /// The topic with this identity.

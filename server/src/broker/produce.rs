@@ -147,9 +147,9 @@ impl<E: Env> Appending<E> {
         let late = Place::Settled(Err(not_durable_in_time()));
         let waiting = Appending(std::mem::replace(&mut self.0, late));
         let left = deadline.since(env.now());
-        let decided = select(pin!(waiting.durable()), pin!(env.sleep(left))).await;
-        if let Either::Left((outcome, _)) = decided {
-            self.0 = Place::Settled(outcome);
+        match select(pin!(waiting.durable()), pin!(env.sleep(left))).await {
+            Either::Left((outcome, _)) => self.0 = Place::Settled(outcome),
+            Either::Right(_) => {}
         }
     }
 

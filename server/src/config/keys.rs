@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use super::kind::{
-    Address, Auto, Bool, Bytes, Count, Host, Kind, LogLevel, Micros, Millis, Path,
-};
+use super::kind::{Address, Auto, Bool, Bytes, Count, Host, Kind, LogLevel, Micros, Millis, Path};
 use crate::logging::LogFormat;
 use crate::topic_config::TopicConfig;
 

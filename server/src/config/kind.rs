@@ -54,7 +54,8 @@ pub(super) struct Host;
 
 impl Kind for Host {
     type Value = String;
-    const HINT: &'static str = "a host name or an IP address, such as broker-1.example.com, without a port";
+    const HINT: &'static str =
+        "a host name or an IP address, such as broker-1.example.com, without a port";
 
     fn parse(text: &str) -> Result<String, String> {
         let is_address = text.parse::<std::net::IpAddr>().is_ok();
@@ -249,6 +250,15 @@ pub(super) trait AutoHint {
 
 impl AutoHint for Bytes {
     const AUTO_HINT: &'static str = "auto or a number of bytes, such as 1048576, 64MiB or 1GiB";
+}
+
+impl AutoHint for Address {
+    const AUTO_HINT: &'static str = "auto or an IP address and a port, such as 0.0.0.0:9093";
+}
+
+impl AutoHint for Host {
+    const AUTO_HINT: &'static str =
+        "auto or a host name or an IP address without a port, such as broker-1.example.com";
 }
 
 impl AutoHint for Count {

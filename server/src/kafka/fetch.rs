@@ -88,7 +88,7 @@ impl<E: Env> Session<E> {
             session_id: contact.session_id(),
             topics: topics.collect(),
         };
-        write_fetch_response(asked.version, asked.correlation, response, &mut answer);
+        write_fetch_response(asked.version, asked.correlation, &response, &mut answer);
         fetched
             .memory
             .into_iter()

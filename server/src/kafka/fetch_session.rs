@@ -92,7 +92,11 @@ impl FetchSessions {
         if epoch != FINAL_EPOCH && epoch != INITIAL_EPOCH {
             return self.go_on(request);
         }
-        if self.current.as_ref().is_some_and(|session| session.id == id) {
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|session| session.id == id)
+        {
             self.current = None;
         }
         let wanted = wanted(request);

@@ -38,7 +38,10 @@ pub(super) fn api_versions(version: i16, request: &ApiVersionsRequest) -> ApiVer
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
         !name.is_empty() && name.chars().all(allowed)
     };
-    let names = [&request.client_software_name, &request.client_software_version];
+    let names = [
+        &request.client_software_name,
+        &request.client_software_version,
+    ];
     if version >= INTRODUCED_BY_NAME_SINCE && !names.iter().all(|name| named(name)) {
         let code = ErrorCode::InvalidRequest as i16;
         return ApiVersionsResponse::default().with_error_code(code);
@@ -58,8 +61,8 @@ impl<E: Env> Session<E> {
         version: i16,
         request: MetadataRequest,
     ) -> MetadataResponse {
-        let may_create = version < FIRST_METADATA_WITH_PERMISSION
-            || request.allow_auto_topic_creation;
+        let may_create =
+            version < FIRST_METADATA_WITH_PERMISSION || request.allow_auto_topic_creation;
         let topics = match request.topics {
             // Version 0 has no null; nothing stands for everything.
             Some(wanted) if version > 0 || !wanted.is_empty() => {
@@ -101,7 +104,9 @@ impl<E: Env> Session<E> {
     ) -> MetadataResponseTopic {
         let found = match &wanted.name {
             Some(name) => self.found_or_made(name, may_create).await,
-            None => self.broker.topic_with_id(TopicId(wanted.topic_id.as_u128())),
+            None => self
+                .broker
+                .topic_with_id(TopicId(wanted.topic_id.as_u128())),
         };
         match found {
             Ok(entry) => self.described(&entry),

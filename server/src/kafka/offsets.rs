@@ -55,28 +55,34 @@ impl<E: Env> Session<E> {
                 Ok((id, Question::Offset(partition.timestamp)))
             })
             .await;
-        let topics = answers.into_iter().zip(wanted).map(|(answers, (name, partitions))| {
-            let found = answers.into_iter().zip(partitions).map(|(answer, partition)| {
-                let result = ListOffsetsPartitionResponse::default()
-                    .with_partition_index(partition.partition_index);
-                match answer {
-                    Ok((id, Answer::Offset { offset, timestamp })) => result
-                        .with_offset(offset)
-                        .with_timestamp(timestamp)
-                        .with_leader_epoch(match offset {
-                            -1 => NONE,
-                            _ => epoch(self.broker.leadership(id).epoch),
-                        }),
-                    other => result
-                        .with_error_code(kafka_code(unexpected(other).code))
-                        .with_offset(-1)
-                        .with_timestamp(-1),
-                }
+        let topics = answers
+            .into_iter()
+            .zip(wanted)
+            .map(|(answers, (name, partitions))| {
+                let found = answers
+                    .into_iter()
+                    .zip(partitions)
+                    .map(|(answer, partition)| {
+                        let result = ListOffsetsPartitionResponse::default()
+                            .with_partition_index(partition.partition_index);
+                        match answer {
+                            Ok((id, Answer::Offset { offset, timestamp })) => result
+                                .with_offset(offset)
+                                .with_timestamp(timestamp)
+                                .with_leader_epoch(match offset {
+                                    -1 => NONE,
+                                    _ => epoch(self.broker.leadership(id).epoch),
+                                }),
+                            other => result
+                                .with_error_code(kafka_code(unexpected(other).code))
+                                .with_offset(-1)
+                                .with_timestamp(-1),
+                        }
+                    });
+                ListOffsetsTopicResponse::default()
+                    .with_name(name)
+                    .with_partitions(found.collect())
             });
-            ListOffsetsTopicResponse::default()
-                .with_name(name)
-                .with_partitions(found.collect())
-        });
         ListOffsetsResponse::default().with_topics(topics.collect())
     }
 
@@ -87,37 +93,47 @@ impl<E: Env> Session<E> {
         request: OffsetForLeaderEpochRequest,
     ) -> OffsetForLeaderEpochResponse {
         let topics = request.topics.into_iter();
-        let wanted: Wanted<_> = topics.map(|topic| (topic.topic, topic.partitions)).collect();
+        let wanted: Wanted<_> = topics
+            .map(|topic| (topic.topic, topic.partitions))
+            .collect();
         let answers = self
             .ask(&wanted, |name, partition| {
                 let id = self.current(name, partition.partition, partition.current_leader_epoch)?;
                 Ok((id, Question::Describe))
             })
             .await;
-        let topics = answers.into_iter().zip(wanted).map(|(answers, (name, partitions))| {
-            let ends = answers.into_iter().zip(partitions).map(|(answer, partition)| {
-                let result = EpochEndOffset::default().with_partition(partition.partition);
-                match answer {
-                    Ok((id, Answer::Description(description))) => {
-                        let current = epoch(self.broker.leadership(id).epoch);
-                        let (of, end) = match partition.leader_epoch {
-                            asked if asked > current => (NONE, -1),
-                            asked if asked == current => (current, description.high_watermark.0),
-                            // There is one epoch; what is before it ended where it begins.
-                            asked => (asked, description.log_start.0),
-                        };
-                        result.with_leader_epoch(of).with_end_offset(end)
-                    }
-                    other => result
-                        .with_error_code(kafka_code(unexpected(other).code))
-                        .with_leader_epoch(NONE)
-                        .with_end_offset(-1),
-                }
+        let topics = answers
+            .into_iter()
+            .zip(wanted)
+            .map(|(answers, (name, partitions))| {
+                let ends = answers
+                    .into_iter()
+                    .zip(partitions)
+                    .map(|(answer, partition)| {
+                        let result = EpochEndOffset::default().with_partition(partition.partition);
+                        match answer {
+                            Ok((id, Answer::Description(description))) => {
+                                let current = epoch(self.broker.leadership(id).epoch);
+                                let (of, end) = match partition.leader_epoch {
+                                    asked if asked > current => (NONE, -1),
+                                    asked if asked == current => {
+                                        (current, description.high_watermark.0)
+                                    }
+                                    // There is one epoch; what is before it ended where it begins.
+                                    asked => (asked, description.log_start.0),
+                                };
+                                result.with_leader_epoch(of).with_end_offset(end)
+                            }
+                            other => result
+                                .with_error_code(kafka_code(unexpected(other).code))
+                                .with_leader_epoch(NONE)
+                                .with_end_offset(-1),
+                        }
+                    });
+                OffsetForLeaderTopicResult::default()
+                    .with_topic(name)
+                    .with_partitions(ends.collect())
             });
-            OffsetForLeaderTopicResult::default()
-                .with_topic(name)
-                .with_partitions(ends.collect())
-        });
         OffsetForLeaderEpochResponse::default().with_topics(topics.collect())
     }
 
@@ -133,21 +149,29 @@ impl<E: Env> Session<E> {
                 Ok((id, Question::DeleteBefore(partition.offset)))
             })
             .await;
-        let topics = answers.into_iter().zip(wanted).map(|(answers, (name, partitions))| {
-            let deleted = answers.into_iter().zip(partitions).map(|(answer, partition)| {
-                let result = DeleteRecordsPartitionResult::default()
-                    .with_partition_index(partition.partition_index);
-                match answer {
-                    Ok((_, Answer::LogStart(offset))) => result.with_low_watermark(offset.0),
-                    other => result
-                        .with_error_code(kafka_code(unexpected(other).code))
-                        .with_low_watermark(-1),
-                }
+        let topics = answers
+            .into_iter()
+            .zip(wanted)
+            .map(|(answers, (name, partitions))| {
+                let deleted = answers
+                    .into_iter()
+                    .zip(partitions)
+                    .map(|(answer, partition)| {
+                        let result = DeleteRecordsPartitionResult::default()
+                            .with_partition_index(partition.partition_index);
+                        match answer {
+                            Ok((_, Answer::LogStart(offset))) => {
+                                result.with_low_watermark(offset.0)
+                            }
+                            other => result
+                                .with_error_code(kafka_code(unexpected(other).code))
+                                .with_low_watermark(-1),
+                        }
+                    });
+                DeleteRecordsTopicResult::default()
+                    .with_name(name)
+                    .with_partitions(deleted.collect())
             });
-            DeleteRecordsTopicResult::default()
-                .with_name(name)
-                .with_partitions(deleted.collect())
-        });
         DeleteRecordsResponse::default().with_topics(topics.collect())
     }
 
@@ -196,7 +220,9 @@ impl<E: Env> Session<E> {
         };
         match leader_epoch {
             NONE => Ok(id),
-            older if older < current => other(ErrorCode::FencedLeaderEpoch, "before the present one"),
+            older if older < current => {
+                other(ErrorCode::FencedLeaderEpoch, "before the present one")
+            }
             newer if newer > current => {
                 other(ErrorCode::UnknownLeaderEpoch, "beyond the present one")
             }

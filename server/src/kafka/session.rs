@@ -20,7 +20,7 @@ use super::KafkaSettings;
 use super::fetch_session::FetchSessions;
 use super::framing::{KafkaFraming, Length};
 use super::replies::Replies;
-use super::{metadata, unserved};
+use super::{leaders, metadata, unserved};
 use crate::broker::{Broker, UnderWay, count};
 use crate::session::guard::{DeadlineGuard, Overdue};
 use crate::session::outbox::{Answers, Outbox, Outgoing};
@@ -157,7 +157,7 @@ impl<E: Env> Session<E> {
                 self.offsets_for_leader_epochs(request).await.into()
             }
             RequestKind::DeleteRecords(request) => self.delete_records(request).await.into(),
-            RequestKind::CreateTopics(request) => self.create_topics(version, request).await.into(),
+            RequestKind::CreateTopics(request) => self.create_topics(request).await.into(),
             RequestKind::DeleteTopics(request) => self.delete_topics(version, request).await.into(),
             RequestKind::CreatePartitions(request) => self.create_partitions(request).await.into(),
             RequestKind::DescribeConfigs(request) => self.describe_configs(request).into(),
@@ -170,8 +170,8 @@ impl<E: Env> Session<E> {
             RequestKind::AlterPartitionReassignments(request) => {
                 self.alter_partition_reassignments(request).into()
             }
-            RequestKind::ListPartitionReassignments(request) => {
-                self.list_partition_reassignments(&request).into()
+            RequestKind::ListPartitionReassignments(_) => {
+                leaders::list_partition_reassignments().into()
             }
             other => unreachable!("{other:?} is not among the served requests"),
         }
@@ -245,7 +245,8 @@ pub(super) fn written(asked: Asked, response: &ResponseKind) -> Outgoing {
         correlation,
         ..
     } = asked;
-    if let Err(error) = control::write_response(correlation, version, response, answer.small()) {
+    let out = answer.small();
+    if let Err(error) = control::write_response(asked.key, version, correlation, response, out) {
         // Only a message of ours that its version has no room for ends here.
         panic!("a {} answer cannot be written: {error}", asked.key.name());
     }

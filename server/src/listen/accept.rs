@@ -21,8 +21,8 @@ use super::connection::{Arrival, Connection};
 use super::gate::Gate;
 use super::socket::{Intake, into_owned, listener};
 use crate::broker::{Broker, Hooks, count};
-use crate::native::handoff::MovedConnection;
 use crate::kafka::KafkaSettings;
+use crate::native::handoff::MovedConnection;
 use crate::session::SessionLimits;
 use crate::session::outbox::Outbox;
 

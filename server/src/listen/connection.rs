@@ -266,8 +266,8 @@ impl<E: Env> Connection<E> {
                     let metrics = broker.storage().metrics();
                     metrics.record(Stage::Receive, frames.took());
                     let held = Held { place, memory };
-                    if let ControlFlow::Break(()) = session.handle(header, payload, held).await {
-                        self.log_refused("a message that cannot be read");
+                    if let ControlFlow::Break(why) = session.handle(header, payload, held).await {
+                        self.log_refused(&why);
                         return true;
                     }
                 }

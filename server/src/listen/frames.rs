@@ -86,7 +86,11 @@ impl<F: Framing> FrameReader<F> {
     }
 
     /// The next frame, if all of it was gathered already and there is memory for it at once.
-    pub(super) fn gathered(&mut self, limits: FrameLimits, budget: &Budget) -> Option<Frame<F::Header>> {
+    pub(super) fn gathered(
+        &mut self,
+        limits: FrameLimits,
+        budget: &Budget,
+    ) -> Option<Frame<F::Header>> {
         let header = self.gathered.get(..F::HEADER_BYTES)?;
         let header = F::parse(header, limits.max_frame_bytes).ok()?;
         let len = F::payload_bytes(header);
@@ -106,7 +110,11 @@ impl<F: Framing> FrameReader<F> {
         took.unwrap_or_default()
     }
 
-    async fn try_next(&mut self, limits: FrameLimits, budget: &Budget) -> io::Result<Frame<F::Header>> {
+    async fn try_next(
+        &mut self,
+        limits: FrameLimits,
+        budget: &Budget,
+    ) -> io::Result<Frame<F::Header>> {
         if self.large.is_some() {
             return self.finish_large(limits).await;
         }

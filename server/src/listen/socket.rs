@@ -82,7 +82,9 @@ impl ReadHalf {
     /// The address under which the client reached this machine.
     pub(super) fn local_address(&self) -> io::Result<SocketAddr> {
         let address = self.socket.local_addr()?;
-        address.as_socket().ok_or_else(|| ErrorKind::Unsupported.into())
+        address
+            .as_socket()
+            .ok_or_else(|| ErrorKind::Unsupported.into())
     }
 
     /// Fills the buffer, within `limit` if there is one. Nothing may be lost by dropping this except

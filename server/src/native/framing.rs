@@ -13,10 +13,7 @@ impl Framing for NativeFraming {
 
     const HEADER_BYTES: usize = FRAME_HEADER_BYTES;
 
-    fn parse(
-        bytes: &[u8],
-        max_frame_bytes: u32,
-    ) -> Result<FrameHeader, (FrameHeader, WireError)> {
+    fn parse(bytes: &[u8], max_frame_bytes: u32) -> Result<FrameHeader, (FrameHeader, WireError)> {
         let bytes = bytes.try_into().expect("as many bytes as a header has");
         FrameHeader::parse(bytes, max_frame_bytes)
             .map_err(|error| (answerable(*bytes), frame_error(error)))

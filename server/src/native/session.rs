@@ -2,6 +2,7 @@
 //! [`Outbox`]. Produce requests get their places in the order of arrival, before the next frame is
 //! looked at; everything else runs on its own and is answered when it is done.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
@@ -208,8 +209,9 @@ impl<E: Env> Requests for Session<E> {
         header: FrameHeader,
         payload: BytesMut,
         held: Held,
-    ) -> ControlFlow<()> {
-        Session::handle(self, header, payload, held).await
+    ) -> ControlFlow<Cow<'static, str>> {
+        let handled = Session::handle(self, header, payload, held).await;
+        handled.map_break(|()| "a message that cannot be read".into())
     }
 
     fn end_with(&self, header: FrameHeader, error: WireError) {

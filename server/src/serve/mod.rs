@@ -400,7 +400,9 @@ impl Node {
 
     fn kafka_settings(&self) -> KafkaSettings {
         let kafka = &self.config.kafka;
-        let advertised = kafka.advertised_port.and_then(|port| u16::try_from(port).ok());
+        let advertised = kafka
+            .advertised_port
+            .and_then(|port| u16::try_from(port).ok());
         KafkaSettings {
             host: kafka.advertised_host.clone(),
             port: advertised.unwrap_or(self.addresses.kafka.port()),

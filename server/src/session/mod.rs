@@ -10,6 +10,7 @@ pub(crate) mod guard;
 pub mod outbox;
 pub(crate) mod placed;
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
@@ -63,13 +64,13 @@ pub(crate) trait Requests {
     /// A place among the connection's requests, if one is free.
     fn try_place(&self) -> Option<Permit>;
 
-    /// Takes a frame. Returns when the next may be taken, or that there must not be one.
+    /// Takes a frame. Returns when the next may be taken, or why there must not be one.
     async fn handle(
         self: &Rc<Self>,
         header: <Self::Framing as Framing>::Header,
         payload: BytesMut,
         held: Held,
-    ) -> ControlFlow<()>;
+    ) -> ControlFlow<Cow<'static, str>>;
 
     /// Ends the connection over a frame that was refused; tells the client why if the protocol can.
     fn end_with(&self, header: <Self::Framing as Framing>::Header, error: WireError);

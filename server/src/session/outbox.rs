@@ -7,6 +7,7 @@ use std::rc::{Rc, Weak};
 
 use bytes::{Bytes, BytesMut};
 use millrace_shard::local::{Event, Permit};
+use millrace_wire::kafka::Sink;
 
 /// Memory for small responses that a connection keeps between two rounds.
 const KEPT_BYTES: usize = 16 * 1024;
@@ -70,6 +71,16 @@ impl Outgoing {
 
     fn is_empty(&self) -> bool {
         self.pieces.is_empty() && self.written.is_empty()
+    }
+}
+
+impl Sink for Outgoing {
+    fn small(&mut self) -> &mut BytesMut {
+        Outgoing::small(self)
+    }
+
+    fn splice(&mut self, batch: Bytes) {
+        Outgoing::splice(self, batch);
     }
 }
 
