@@ -29,6 +29,9 @@ pub(super) const NONE: i32 = -1;
 const FIRST_WITH_MAX_TIMESTAMP: i16 = 7;
 const MAX_TIMESTAMP: i64 = -3;
 
+/// From this version on an offset comes with its leader epoch (KIP-320).
+const FIRST_WITH_EPOCHS: i16 = 4;
+
 /// One partition's question, or why it is not asked.
 type Asked = (PartitionId, Question);
 
