@@ -1,17 +1,17 @@
 //! The group as `stateright` explores it: its states, what can happen in each, and the properties.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use raft::planted::Bug;
 use raft::{Body, ReplicaId, Role, Term};
-use raft_simulator::Rule;
 use stateright::{Model, Property};
 
 use crate::letters::is_dead;
 use crate::log::Value;
 use crate::node::{Node, Stimulus};
 use crate::rules::{Breach, History};
-use crate::tables::{Letter, Local, Tables};
+use crate::tables::{Letter, Local, Reaction, Tables};
 
 /// Whether messages may overtake each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,7 +43,9 @@ pub(crate) struct Bound {
 pub(crate) struct Cluster {
     pub(crate) bound: Bound,
     pub(crate) bug: Option<Bug>,
-    pub(crate) tables: Tables,
+    tables: Tables,
+    /// Which milestones some state has reached.
+    reached: [AtomicBool; Milestone::ALL.len()],
 }
 
 /// Where the whole group is.
@@ -83,12 +85,13 @@ impl State {
         self.locals.map(|local| local.node())
     }
 
-    fn leaders(&self) -> usize {
-        self.nodes().iter().filter(|node| node.leads()).count()
+    /// What is wrong in it, if anything is.
+    pub(crate) fn breach(&self) -> Option<Breach> {
+        self.breach
     }
 
     /// A message arrives: it does not arrive again, nor, where links keep order, do those that were
-    /// sent before it.
+    /// sent before it. Of one that is there twice it is the first, which takes the fewest away.
     fn take_off(&mut self, letter: Letter, links: Links) {
         let Some(place) = self.letters.iter().position(|it| *it == letter) else {
             return;
@@ -98,7 +101,7 @@ impl State {
         self.letters.retain(|it| {
             let overtaken = links == Links::InOrder && it.link() == link && at < place;
             at += 1;
-            !overtaken && *it != letter
+            !overtaken && at != place + 1
         });
     }
 
@@ -110,9 +113,12 @@ impl State {
         }
         let place = match bound.links {
             Links::InOrder => {
-                self.letters.retain(|it| *it != letter);
                 let link = letter.link();
-                self.letters.partition_point(|it| it.link() <= link)
+                let place = self.letters.partition_point(|it| it.link() <= link);
+                if self.letters[..place].last() == Some(&letter) {
+                    return;
+                }
+                place
             }
             Links::AnyOrder => match self.letters.binary_search(&letter) {
                 Ok(_) => return,
@@ -132,7 +138,7 @@ impl State {
             Stimulus::Tick if node.group().term().0 >= u64::from(terms) => return None,
             Stimulus::Tick => &mut self.left.timeouts,
             Stimulus::Propose(_) => &mut self.left.proposals,
-            Stimulus::Crash => &mut self.left.crashes,
+            Stimulus::Crash { .. } => &mut self.left.crashes,
         };
         *price = price.checked_sub(1)?;
         Some(())
@@ -145,6 +151,28 @@ impl Cluster {
             bound,
             bug,
             tables: Tables::default(),
+            reached: Default::default(),
+        }
+    }
+
+    /// The milestones that some state has reached.
+    pub(crate) fn reached(&self) -> Vec<Milestone> {
+        let all = Milestone::ALL.into_iter().zip(&self.reached);
+        let reached = all.filter(|(_, reached)| reached.load(Ordering::Relaxed));
+        reached.map(|(milestone, _)| milestone).collect()
+    }
+
+    /// How many replica states and messages were met.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        self.tables.sizes()
+    }
+
+    /// Notes the milestones that this state is the first to reach.
+    fn mark(&self, state: &State) {
+        for (milestone, reached) in Milestone::ALL.into_iter().zip(&self.reached) {
+            if !reached.load(Ordering::Relaxed) && milestone.is_in(state, &self.bound) {
+                reached.store(true, Ordering::Relaxed);
+            }
         }
     }
 
@@ -153,7 +181,7 @@ impl Cluster {
     }
 
     /// The rules, judged where something has just changed.
-    fn judge(&self, state: &mut State, changed: usize, reaction: &crate::tables::Reaction) {
+    fn judge(&self, state: &mut State, changed: usize, reaction: &Reaction) {
         let nodes = state.nodes();
         let node = nodes[changed];
         let mut result = match reaction.breach {
@@ -202,7 +230,8 @@ impl Model for Cluster {
                     stimulus,
                 });
             };
-            if node.is_writing() {
+            let writing = node.writing();
+            if writing > 0 {
                 may(Stimulus::Durable);
             }
             may(Stimulus::Tick);
@@ -211,7 +240,10 @@ impl Model for Cluster {
                 may(Stimulus::Propose(u64::from(done) + 1));
             }
             if usize::from(state.acted) > number {
-                may(Stimulus::Crash);
+                // With all of them kept it is a crash after they are complete.
+                for kept in 0..writing.max(1) {
+                    may(Stimulus::Crash { kept });
+                }
             }
         }
     }
@@ -233,7 +265,7 @@ impl Model for Cluster {
         next.pay(&action, self.bound.terms)?;
         next.acted = next.acted.max(action.node as u8 + 1);
         let before = local.node();
-        if action.stimulus == Stimulus::Crash && before.leads() {
+        if matches!(action.stimulus, Stimulus::Crash { .. }) && before.leads() {
             next.fallen = Some((before.group().id(), before.group().term()));
         }
         next.locals[action.node] = reaction.local;
@@ -250,82 +282,66 @@ impl Model for Cluster {
             !is_dead(message, from, to, last_term)
         });
         self.judge(&mut next, action.node, reaction);
+        self.mark(&next);
         Some(next)
     }
 
     fn properties(&self) -> Vec<Property<Cluster>> {
-        let mut properties = always();
-        // With a bug the search is for what it breaks alone.
-        if self.bug.is_none() {
-            properties.extend(sometimes());
-        }
-        properties
+        // One for all of them: the state that breaks a rule says which, and asking for each of them in
+        // each state takes as long as all the rest.
+        vec![Property::always(EVERY_RULE, |_, state: &State| {
+            state.breach.is_none()
+        })]
     }
 }
 
-/// Each rule is a property, so that the one that breaks has a name.
-fn always() -> Vec<Property<Cluster>> {
-    macro_rules! rules {
-        ($($rule:ident),+) => {
-            vec![$(Property::always(Rule::$rule.words(), |_: &Cluster, state: &State| {
-                state.breach != Some(Breach::Rule(Rule::$rule))
-            })),+]
-        };
-    }
-    let mut all = rules![
-        OneLeaderPerTerm,
-        OneVotePerTerm,
-        LogsMatch,
-        LeaderIsComplete,
-        CommittedStays,
-        CommitIsDurable,
-        CommitIsOwnTerm,
-        DurableBeforeSent,
-        PromiseKept,
-        AcknowledgedStays,
-        WatermarksGrow,
-        WatermarksInOrder,
-        OutlineIsLog,
-        EffectsMakeSense
+/// The property that no state shows a breach.
+pub(crate) const EVERY_RULE: &str = "every rule holds";
+
+/// What must happen somewhere within a bound, or the rules would hold for want of occasions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Milestone {
+    /// Somebody leads in term 2.
+    SecondTerm,
+    /// All proposals of the bound are committed.
+    AllCommitted,
+    /// An entry of term 1 is first committed by the leader of term 2.
+    CommittedBySuccessor,
+    /// A log is cut.
+    Truncation,
+    /// A leader crashes, and another one leads.
+    LeaderCrash,
+    /// Two lead, in different terms: the older one does not know it yet.
+    TwoLeaders,
+}
+
+impl Milestone {
+    pub(crate) const ALL: [Milestone; 6] = [
+        Milestone::SecondTerm,
+        Milestone::AllCommitted,
+        Milestone::CommittedBySuccessor,
+        Milestone::Truncation,
+        Milestone::LeaderCrash,
+        Milestone::TwoLeaders,
     ];
-    all.push(Property::always(ASSERTIONS, |_, state: &State| {
-        state.breach != Some(Breach::Assertion)
-    }));
-    all
-}
 
-/// The property that the core never stops itself.
-pub(crate) const ASSERTIONS: &str = "the core's own assertions hold";
-
-/// What must be within the bound, or the rules would hold for want of occasions.
-fn sometimes() -> Vec<Property<Cluster>> {
-    vec![
-        Property::sometimes("somebody leads in term 2", |_, state: &State| {
-            state.history.leader_of(Term(2)).is_some()
-        }),
-        Property::sometimes("all proposals are committed", |model, state: &State| {
-            let committed = state.history.committed.iter();
-            let proposals = committed.filter(|it| it.entry.value != Value::NoOp);
-            proposals.count() == usize::from(model.bound.proposals)
-        }),
-        Property::sometimes(
-            "an entry of term 1 is committed by the leader of term 2",
-            |_, state: &State| {
-                let mut committed = state.history.committed.iter();
+    fn is_in(self, state: &State, bound: &Bound) -> bool {
+        let mut committed = state.history.committed.iter();
+        match self {
+            Milestone::SecondTerm => state.history.leader_of(Term(2)).is_some(),
+            Milestone::AllCommitted => {
+                let proposals = committed.filter(|it| it.entry.value != Value::NoOp);
+                bound.proposals > 0 && proposals.count() == usize::from(bound.proposals)
+            }
+            Milestone::CommittedBySuccessor => {
                 committed.any(|it| it.entry.term == Term(1) && it.by == Term(2))
-            },
-        ),
-        Property::sometimes("a log is cut", |_, state: &State| {
-            state.nodes().iter().any(|node| node.is_cutting())
-        }),
-        Property::sometimes("another leads after a leader's crash", |_, state: &State| {
-            state.fallen.is_some_and(|(id, term)| {
+            }
+            Milestone::Truncation => state.nodes().iter().any(|node| node.is_cutting()),
+            Milestone::LeaderCrash => state.fallen.is_some_and(|(id, term)| {
                 let next = state.history.leader_of(term.next());
                 next.is_some_and(|next| next != id)
-            })
-        }),
-        Property::sometimes("a leader does not know its successor", |_, state: &State| {
-            state.leaders() == 2
-        }),
-    ]
+            }),
+            Milestone::TwoLeaders => state.nodes().iter().filter(|node| node.leads()).count() == 2,
+        }
+    }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use raft::planted::{self, Bug};
 use raft::{
-    Acks, Body, Condition, Content, Effect, Group, Index, Input, Io, Message,
-    NodeId, Proposal, Random, Recovered, ReplicaId, Role, Settings, Span, Term, Time, Token,
+    Acks, Body, Condition, Content, Effect, Group, Index, Input, Io, Message, NodeId, Proposal,
+    Random, Recovered, ReplicaId, Role, Settings, Span, Term, Time, Token,
 };
 use raft_simulator::Rule;
 
@@ -51,14 +51,18 @@ impl Random for NoChance {
 pub(crate) enum Stimulus {
     /// A message.
     Letter(Letter),
-    /// Its disk completes the next write.
+    /// Its disk completes the writes under way, and says so.
     Durable,
     /// Its clock reaches its deadline.
     Tick,
     /// Somebody proposes an entry of this number.
     Propose(u64),
-    /// All that is not durable is lost, and it starts again.
-    Crash,
+    /// It stops, and starts again from its disk. Of the writes under way the first few were on the
+    /// disk already, though nobody heard of it; the others are lost.
+    Crash {
+        /// How many.
+        kept: usize,
+    },
 }
 
 /// What is durable.
@@ -118,10 +122,7 @@ impl Disk {
 /// What is written at once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Record {
-    Vote {
-        term: Term,
-        vote: Option<ReplicaId>,
-    },
+    Vote { term: Term, vote: Option<ReplicaId> },
     Append(Vec<Entry>),
     Truncate(Index),
 }
@@ -204,8 +205,9 @@ impl Node {
         matches!(self.group.role(), Role::Elected | Role::Leader)
     }
 
-    pub(crate) fn is_writing(&self) -> bool {
-        !self.writes.is_empty()
+    /// Writes under way.
+    pub(crate) fn writing(&self) -> usize {
+        self.writes.len()
     }
 
     pub(crate) fn is_cutting(&self) -> bool {
@@ -256,7 +258,7 @@ impl Step<'_> {
                 let message = Input::Message(letter.message().clone());
                 return self.step(message, Some(letter));
             }
-            Stimulus::Durable => match self.complete_write()? {
+            Stimulus::Durable => match self.complete_writes()? {
                 Some(io) => Input::Durable(io),
                 None => return Ok(()),
             },
@@ -272,13 +274,13 @@ impl Step<'_> {
                 bytes: 1,
                 acks: Acks::All,
             }),
-            Stimulus::Crash => return self.restart(),
+            Stimulus::Crash { kept } => return self.restart(kept),
         };
         self.step(input, None)
     }
 
-    /// The next write is on the disk, and what waited for it leaves.
-    fn complete_write(&mut self) -> Result<Option<Io>, Breach> {
+    /// All that is being written is on the disk, and what waited for it leaves.
+    fn complete_writes(&mut self) -> Result<Option<Io>, Breach> {
         let node = &mut self.outcome.node;
         let Some(io) = node.writes.back().map(|write| write.io) else {
             return Ok(None);
@@ -296,8 +298,11 @@ impl Step<'_> {
     }
 
     /// All but the disk is gone, and the clock goes on.
-    fn restart(&mut self) -> Result<(), Breach> {
+    fn restart(&mut self, kept: usize) -> Result<(), Breach> {
         let node = &mut self.outcome.node;
+        for write in std::mem::take(&mut node.writes).into_iter().take(kept) {
+            node.disk.apply(write)?;
+        }
         let (disk, promises) = (&node.disk, &node.promises);
         let (term, vote) = (disk.known_term(), disk.vote());
         hold(Rule::PromiseKept, term >= promises.term)?;
@@ -313,7 +318,6 @@ impl Step<'_> {
         let id = node.group.id();
         node.group = Group::new(id, settings(), recovered, node.clock, &mut NoChance);
         node.log = node.disk.log.clone();
-        node.writes.clear();
         node.held.clear();
         Ok(())
     }
@@ -328,9 +332,8 @@ impl Step<'_> {
             self.carry_out(effect, letter)?;
         }
         let (group, log) = (&self.outcome.node.group, &self.outcome.node.log);
-        let grown = group.commit() >= before.0
-            && group.visible() >= before.1
-            && group.term() >= before.2;
+        let grown =
+            group.commit() >= before.0 && group.visible() >= before.1 && group.term() >= before.2;
         hold(Rule::WatermarksGrow, grown)?;
         let in_order = group.visible() <= group.commit() && group.commit() <= group.last().index;
         hold(Rule::WatermarksInOrder, in_order)?;
@@ -459,11 +462,7 @@ impl Step<'_> {
 }
 
 /// The entries that an append is about.
-fn appended(
-    span: &Span,
-    content: &Content,
-    letter: Option<Letter>,
-) -> Result<Vec<Entry>, Breach> {
+fn appended(span: &Span, content: &Content, letter: Option<Letter>) -> Result<Vec<Entry>, Breach> {
     let one = |value| {
         vec![Entry {
             term: span.term,

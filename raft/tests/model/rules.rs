@@ -20,7 +20,11 @@ pub(crate) enum Breach {
 
 /// Fails with the rule unless it holds.
 pub(crate) fn hold(rule: Rule, holds: bool) -> Result<(), Breach> {
-    if holds { Ok(()) } else { Err(Breach::Rule(rule)) }
+    if holds {
+        Ok(())
+    } else {
+        Err(Breach::Rule(rule))
+    }
 }
 
 /// What a replica did in a step that concerns the group.
@@ -108,8 +112,10 @@ impl History {
         let holders = nodes.iter().filter(|node| node.disk().holds(new)).count();
         hold(Rule::CommitIsDurable, holders >= 2)?;
         let added = new[known..].iter();
-        self.committed
-            .extend(added.map(|entry| Committed { entry: *entry, by: term }));
+        self.committed.extend(added.map(|entry| Committed {
+            entry: *entry,
+            by: term,
+        }));
         Ok(())
     }
 

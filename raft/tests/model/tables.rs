@@ -189,7 +189,7 @@ impl Tables {
         }));
         let mut writer = known.write().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have been faster: it has come to the same.
-        *writer.entry(stimulus).or_insert(reaction)
+        writer.entry(stimulus).or_insert(reaction)
     }
 
     /// How many replica states and messages there are.
