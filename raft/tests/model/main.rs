@@ -155,6 +155,24 @@ fn rules_hold_with_a_proposal_and_a_crash_in_any_order() {
     explore(bound, 5_000_000, &Milestone::ALL);
 }
 
+#[test]
+#[ignore = "minutes; see the head of this file"]
+fn rules_hold_with_one_more_timeout() {
+    let bound = Bound {
+        timeouts: 3,
+        proposals: 0,
+        ..PROMISED
+    };
+    let milestones = [
+        Milestone::SecondTerm,
+        Milestone::CommittedBySuccessor,
+        Milestone::Truncation,
+        Milestone::LeaderCrash,
+        Milestone::TwoLeaders,
+    ];
+    explore(bound, 5_000_000, &milestones);
+}
+
 /// Within this bound the bug must be found, and must break one of the rules that the simulator expects
 /// of it. The search goes by breadth on one thread, so the way that is told is a shortest one.
 fn find(bug: Bug, bound: Bound) {
