@@ -73,8 +73,10 @@ impl<E: Env> Session<E> {
                                 .with_offset(offset)
                                 .with_timestamp(timestamp)
                                 .with_leader_epoch(match offset {
-                                    -1 => NONE,
-                                    _ => epoch(self.broker.leadership(id).epoch),
+                                    0.. if version >= FIRST_WITH_EPOCHS => {
+                                        epoch(self.broker.leadership(id).epoch)
+                                    }
+                                    _ => NONE,
                                 }),
                             other => result
                                 .with_error_code(kafka_code(unexpected(other).code))

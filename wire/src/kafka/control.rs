@@ -124,10 +124,11 @@ fn cannot_say(key: ApiKey, version: i16, error: &dyn std::fmt::Display) -> Encod
     EncodeError {
         name: key.name(),
         version,
-        reason: error.to_string(),
+        // With its causes.
+        reason: format!("{error:#}"),
     }
 }
 
 fn refused(error: impl std::fmt::Display) -> DecodeError {
-    DecodeError::Content(error.to_string())
+    DecodeError::Content(format!("{error:#}"))
 }

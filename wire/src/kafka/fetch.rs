@@ -132,7 +132,6 @@ impl<'a> FetchRequest<'a> {
             None
         };
         reader.tags()?;
-        reader.end()?;
         Ok(FetchRequest {
             max_wait_ms,
             min_bytes,

@@ -174,13 +174,13 @@ fn fields(key: ApiKey) -> Option<&'static [Field]> {
     })
 }
 
-/// Goes over a control request's body.
+/// Goes over a control request's body. What follows it is nobody's concern, as in Kafka: librdkafka
+/// leaves three bytes behind the Metadata request for all topics.
 pub(super) fn check(key: ApiKey, version: i16, body: &[u8]) -> Result<(), DecodeError> {
     let name = key.name();
     let fields = fields(key).ok_or(DecodeError::Version { name, version })?;
     let mut reader = Reader::new(body, key.is_flexible(version));
-    structure(&mut reader, version, fields)?;
-    reader.end()
+    structure(&mut reader, version, fields)
 }
 
 fn structure(reader: &mut Reader<'_>, version: i16, fields: &[Field]) -> Result<(), DecodeError> {

@@ -73,7 +73,6 @@ impl<'a> ProduceRequest<'a> {
             walk.read()?;
         }
         walk.reader.tags()?;
-        walk.reader.end()?;
         Ok(ProduceRequest {
             transactional_id,
             acks,

@@ -42,9 +42,6 @@ pub enum DecodeError {
         /// Where.
         at: usize,
     },
-    /// Bytes after the end.
-    #[error("{0} bytes are left after the request")]
-    Rest(usize),
     /// This version of it cannot be read here.
     #[error("{name} version {version} is not one that is read here")]
     Version {
@@ -231,13 +228,5 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Nothing may be left.
-    pub(super) fn end(&self) -> Result<(), DecodeError> {
-        match self.left() {
-            0 => Ok(()),
-            left => Err(DecodeError::Rest(left)),
-        }
     }
 }

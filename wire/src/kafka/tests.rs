@@ -349,10 +349,14 @@ fn every_control_request_passes_the_guard_and_comes_back() {
             let (payload, body_at) = payload(*key, version, &request);
             let body = payload.slice(body_at..);
             decode_request(*key, version, body.clone()).expect("its own bytes");
+            // Some clients leave bytes behind it.
             let mut longer = BytesMut::from(&body[..]);
-            longer.extend_from_slice(&[0]);
-            let rest = decode_request(*key, version, longer.freeze());
-            assert_eq!(rest, Err(DecodeError::Rest(1)), "{key:?} {version}");
+            longer.extend_from_slice(&[0; 3]);
+            let read = decode_request(*key, version, longer.freeze()).expect("it is all there");
+            assert_eq!(
+                read,
+                decode_request(*key, version, body).expect("its own bytes")
+            );
         }
     }
 }

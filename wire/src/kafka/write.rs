@@ -78,10 +78,11 @@ impl<O: Out> Writer<'_, O> {
     /// Text of any length: what the form has no room for is cut off, at a character.
     pub(super) fn string(&mut self, text: &str) {
         const MOST: usize = i16::MAX as usize;
-        let text = match text.len() {
-            0..=MOST => text,
-            _ => &text[..text.floor_char_boundary(MOST)],
-        };
+        let mut end = text.len().min(MOST);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let text = &text[..end];
         self.length(Some(text.len()), false);
         self.out.put(text.as_bytes());
     }
