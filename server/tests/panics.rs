@@ -16,7 +16,8 @@ use millrace_server::broker::calls::{Call, Local, Peers, Reply};
 use millrace_server::broker::{Broker, BrokerLimits, NodeIdentity};
 use millrace_server::controller::driver::Controller;
 use millrace_server::controller::state::Rules;
-use millrace_server::listen::{ListenSettings, Listener, bind};
+use millrace_server::kafka::KafkaSettings;
+use millrace_server::listen::{ListenSettings, Listener, Speaks, bind};
 use millrace_server::session::SessionLimits;
 use millrace_server::topic_config::TopicConfig;
 use millrace_shard::env::Env;
@@ -65,7 +66,7 @@ struct HalfANode {
 impl HalfANode {
     fn start(data: &Path) -> HalfANode {
         let any = "127.0.0.1:0".parse().expect("an address");
-        let (address, mut sockets) = bind(any, 1).expect("a free port");
+        let (address, mut sockets) = bind(any, "bind", 1).expect("a free port");
         let socket = sockets.pop().expect("one");
         let stop = Arc::new(AtomicBool::new(false));
         let place = ShardPlace {
@@ -142,10 +143,11 @@ async fn serve(env: GlommioEnv, data: PathBuf, socket: Socket, port: u16, stop: 
         &rules,
         limits,
     );
+    let doors = vec![(socket, Speaks::Both)];
     let listener = Listener::new(
         Rc::clone(&broker),
         env.ring().clone(),
-        socket,
+        doors,
         listen_settings(),
     );
     let _controller = Controller::start(&broker, rules, &data)
@@ -190,6 +192,11 @@ fn listen_settings() -> ListenSettings {
         max_half_open: 100,
         handshake_timeout: SOON,
         frame_timeout: SOON,
+        kafka: Rc::new(KafkaSettings {
+            host: None,
+            port: 1,
+            auto_create_topics: false,
+        }),
         session: SessionLimits {
             max_frame_bytes: 1 << 20,
             max_in_flight: 16,

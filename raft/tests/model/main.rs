@@ -43,9 +43,9 @@
 //!
 //! `cargo test -p raft --test model` explores the everyday bounds; `-- --nocapture` tells how many states
 //! they have. They take about three quarters of a minute on two idle cores and half a gigabyte, the
-//! larger ones as much again: `cargo test -p raft --test model
-//! -- --ignored --nocapture --test-threads 1`. A broken rule is told with the shortest way to it that the
-//! search found.
+//! larger ones as much again:
+//! `cargo test -p raft --test model -- --ignored --nocapture --test-threads 1`. A broken rule is told with
+//! the way to it that the search found, which for a planted bug is the shortest.
 
 mod cluster;
 mod letters;

@@ -27,7 +27,10 @@ fn payload(key: ApiKey, version: i16, request: &RequestKind) -> (Bytes, usize) {
     (payload, body_at)
 }
 
-fn batches() -> impl Strategy<Value = Vec<(String, Vec<(i32, Option<Vec<u8>>)>)>> {
+/// A topic's name, and its partitions with their records.
+type TopicData = (String, Vec<(i32, Option<Vec<u8>>)>);
+
+fn batches() -> impl Strategy<Value = Vec<TopicData>> {
     let records = prop::option::of(prop::collection::vec(any::<u8>(), 0..200));
     let partitions = prop::collection::vec((any::<i32>(), records), 0..4);
     prop::collection::vec(("[a-z._-]{0,20}", partitions), 0..4)
