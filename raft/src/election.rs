@@ -7,6 +7,7 @@ use crate::configuration::Configuration;
 use crate::group::{Group, Part, Turn};
 use crate::input::Role;
 use crate::message::Body;
+use crate::planted::{self, Bug};
 use crate::types::{Position, ReplicaId, Term, Time};
 
 /// A candidate's state.
@@ -38,6 +39,7 @@ impl Group {
     /// Whether it has heard a leader so lately that it wants no other.
     pub(crate) fn is_faithful(&self, now: Time) -> bool {
         match &self.part {
+            _ if planted::is(Bug::Faithless) => false,
             Part::Leader(_) => true,
             Part::Follower(follower) if follower.is_quiet() && follower.leader().is_some() => true,
             _ => self
@@ -132,7 +134,10 @@ impl Group {
             .history
             .latest()
             .map(|(_, configuration)| configuration);
-        if !configuration.is_some_and(|it| it.is_quorum(|voter| granted.contains(&voter))) {
+        let elects = |it: &Configuration| it.is_quorum(|voter| granted.contains(&voter));
+        let incoming_alone =
+            |it: &Configuration| planted::is(Bug::OutgoingDoNotElect) && elects(&it.settled());
+        if !configuration.is_some_and(|it| elects(it) || incoming_alone(it)) {
             return;
         }
         match kind {
