@@ -181,9 +181,18 @@ impl Group {
     }
 
     /// `Body::Vote`, in this replica's term.
-    pub(crate) fn asked_for_vote(&mut self, turn: &mut Turn<'_>, from: ReplicaId, last: Position) {
+    pub(crate) fn asked_for_vote(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: ReplicaId,
+        last: Position,
+        transfer: bool,
+    ) {
+        // Another message may have drawn it into this term just after it answered the leader of an
+        // earlier one, which relies on that answer for its lease.
+        let may_leave = transfer || !self.is_faithful(turn.now);
         let free = match self.vote {
-            None => self.leader().is_none(),
+            None => self.leader().is_none() && may_leave,
             Some(vote) => vote == from,
         };
         let granted = free && last >= self.log.last() && self.may_vote(turn.now);

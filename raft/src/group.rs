@@ -230,7 +230,7 @@ impl Group {
         match body {
             Body::PreVote { .. } | Body::Lost | Body::Stale => {}
             Body::PreVoteReply { granted } => self.told_before_vote(turn, from, granted),
-            Body::Vote { last, .. } => self.asked_for_vote(turn, from, last),
+            Body::Vote { last, transfer } => self.asked_for_vote(turn, from, last, transfer),
             Body::VoteReply { granted } => self.voted(turn, from, granted),
             Body::Append {
                 previous,
