@@ -166,7 +166,7 @@ impl World {
             )?;
             index = index.next();
         }
-        process.membership_changed = !configurations.is_empty();
+        process.membership_changed |= !configurations.is_empty();
         for (index, configuration) in &configurations {
             let before = process.log.configurations().last();
             if let Some((_, before)) = before {
