@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::planted::{self, Bug};
 use crate::types::{Index, ReplicaId};
 
 /// A membership. In force on a replica as soon as it is appended there, and until it is truncated.
@@ -135,7 +136,8 @@ impl Configuration {
     /// are two.
     pub fn is_quorum(&self, mut has: impl FnMut(ReplicaId) -> bool) -> bool {
         let mut majority = |set: &BTreeSet<ReplicaId>| {
-            let having = set.iter().filter(|replica| has(**replica)).count();
+            let counted = set.iter().chain(self.planted_voters());
+            let having = counted.filter(|replica| has(**replica)).count();
             having > set.len() / 2
         };
         majority(&self.voters) && self.outgoing.as_ref().is_none_or(majority)
@@ -145,16 +147,23 @@ impl Configuration {
     /// voter has reached what `value` says.
     pub fn reached<T: Ord>(&self, mut value: impl FnMut(ReplicaId) -> T) -> T {
         let mut reached = |set: &BTreeSet<ReplicaId>| {
-            let mut values: Vec<T> = set.iter().map(|replica| value(*replica)).collect();
+            let counted = set.iter().chain(self.planted_voters());
+            let mut values: Vec<T> = counted.map(|replica| value(*replica)).collect();
             values.sort_unstable();
             // Of an even number, one more than half is a majority: the lower of the two in the middle.
-            values.swap_remove((set.len() - 1) / 2)
+            values.swap_remove(values.len() - 1 - set.len() / 2)
         };
         let incoming = reached(&self.voters);
         match &self.outgoing {
             Some(outgoing) => incoming.min(reached(outgoing)),
             None => incoming,
         }
+    }
+
+    /// Nobody, but for a planted bug.
+    fn planted_voters(&self) -> impl Iterator<Item = &ReplicaId> {
+        let wrong = planted::is(Bug::LearnerCounted).then_some(&self.learners);
+        wrong.into_iter().flatten()
     }
 }
 
@@ -193,6 +202,7 @@ impl History {
 
     pub(crate) fn append(&mut self, index: Index, configuration: Configuration) {
         let follows = self.0.last().is_none_or(|(last, _)| *last < index);
+        let follows = follows || planted::is(Bug::ConfigurationNotReverted);
         assert!(follows, "a membership is appended once");
         self.0.push((index, configuration));
     }
@@ -200,7 +210,8 @@ impl History {
     /// The log ends at `last` now; tells whether that brought an older membership back.
     pub(crate) fn truncate(&mut self, last: Index) -> bool {
         let before = self.0.len();
-        self.0.retain(|(index, _)| *index <= last);
+        self.0
+            .retain(|(index, _)| *index <= last || planted::is(Bug::ConfigurationNotReverted));
         self.0.len() < before
     }
 

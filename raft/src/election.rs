@@ -7,6 +7,7 @@ use crate::configuration::Configuration;
 use crate::group::{Group, Part, Turn};
 use crate::input::Role;
 use crate::message::Body;
+use crate::planted::{self, Bug};
 use crate::types::{Position, ReplicaId, Term, Time};
 
 /// A candidate's state.
@@ -38,6 +39,7 @@ impl Group {
     /// Whether it has heard a leader so lately that it wants no other.
     pub(crate) fn is_faithful(&self, now: Time) -> bool {
         match &self.part {
+            _ if planted::is(Bug::Faithless) => false,
             Part::Leader(_) => true,
             Part::Follower(follower) if follower.is_quiet() && follower.leader().is_some() => true,
             _ => self
@@ -132,7 +134,10 @@ impl Group {
             .history
             .latest()
             .map(|(_, configuration)| configuration);
-        if !configuration.is_some_and(|it| it.is_quorum(|voter| granted.contains(&voter))) {
+        let elects = |it: &Configuration| it.is_quorum(|voter| granted.contains(&voter));
+        let incoming_alone =
+            |it: &Configuration| planted::is(Bug::OutgoingDoNotElect) && elects(&it.settled());
+        if !configuration.is_some_and(|it| elects(it) || incoming_alone(it)) {
             return;
         }
         match kind {
@@ -176,9 +181,18 @@ impl Group {
     }
 
     /// `Body::Vote`, in this replica's term.
-    pub(crate) fn asked_for_vote(&mut self, turn: &mut Turn<'_>, from: ReplicaId, last: Position) {
+    pub(crate) fn asked_for_vote(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: ReplicaId,
+        last: Position,
+        transfer: bool,
+    ) {
+        // Another message may have drawn it into this term just after it answered the leader of an
+        // earlier one, which relies on that answer for its lease.
+        let may_leave = transfer || !self.is_faithful(turn.now);
         let free = match self.vote {
-            None => self.leader().is_none(),
+            None => self.leader().is_none() && may_leave,
             Some(vote) => vote == from,
         };
         let granted = free && last >= self.log.last() && self.may_vote(turn.now);

@@ -10,6 +10,7 @@ use crate::input::{
 use crate::lead::Leader;
 use crate::log::Log;
 use crate::message::{Body, Damage, Message};
+use crate::planted::{self, Bug};
 use crate::settings::{Reads, Settings};
 use crate::types::{Index, Io, Position, ReplicaId, Span, Term, Time, Token};
 
@@ -86,6 +87,7 @@ impl Group {
             "a term is known before it is in the log"
         );
         let no_vote_before = match settings.reads {
+            _ if planted::is(Bug::NoWaitAfterRestart) => now,
             Reads::Lease { .. } if recovered.term > Term(0) => now.after(settings.election_timeout),
             _ => now,
         };
@@ -196,7 +198,8 @@ impl Group {
         let replaced = self
             .configuration()
             .is_some_and(|configuration| configuration.has_replaced(from));
-        if to != self.me || from == self.me || replaced {
+        let mine = to == self.me || planted::is(Bug::NotFenced);
+        if !mine || from == self.me || replaced {
             return;
         }
         match body {
@@ -227,7 +230,7 @@ impl Group {
         match body {
             Body::PreVote { .. } | Body::Lost | Body::Stale => {}
             Body::PreVoteReply { granted } => self.told_before_vote(turn, from, granted),
-            Body::Vote { last, .. } => self.asked_for_vote(turn, from, last),
+            Body::Vote { last, transfer } => self.asked_for_vote(turn, from, last, transfer),
             Body::VoteReply { granted } => self.voted(turn, from, granted),
             Body::Append {
                 previous,
@@ -346,7 +349,7 @@ impl Group {
         }
         let io = self.take_io();
         self.vote_io = Some(io);
-        if crate::planted::is(crate::planted::Bug::VoteNotPersisted) {
+        if planted::is(Bug::VoteNotPersisted) {
             self.vote_io = None;
         }
         turn.effects.push(Effect::PersistVote {
@@ -413,8 +416,7 @@ impl Group {
 
     /// Whether its vote can be trusted to be one.
     pub(crate) fn may_vote(&self, now: Time) -> bool {
-        let sound = self.condition == Condition::Sound
-            || crate::planted::is(crate::planted::Bug::DamagedVotes);
+        let sound = self.condition == Condition::Sound || planted::is(Bug::DamagedVotes);
         sound && now >= self.no_vote_before
     }
 }

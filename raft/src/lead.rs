@@ -450,7 +450,7 @@ impl Group {
         // One whose node is known to be dead does not keep the others awake.
         let all = leader.peers.values().all(|peer| {
             peer.silent
-                || (peer.matched == last
+                || ((peer.matched == last || planted::is(Bug::QuietTooEarly))
                     && peer.cure.is_none()
                     && now.since(peer.heard) <= patience)
         });

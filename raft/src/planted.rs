@@ -22,6 +22,22 @@ pub enum Bug {
     DamagedVotes,
     /// A change of membership goes straight to the new voters.
     NotJoint,
+    /// A learner's copy counts as if it had a vote.
+    LearnerCounted,
+    /// A membership that is cut from the log stays in force.
+    ConfigurationNotReverted,
+    /// Between two memberships, only the incoming voters elect.
+    OutgoingDoNotElect,
+    /// A leader goes on relying on its lease when it has told another replica to run.
+    LeaseOutlivesTransfer,
+    /// Under a lease, a replica that has just started votes at once.
+    NoWaitAfterRestart,
+    /// A vote is given although a leader was heard a moment ago.
+    Faithless,
+    /// What was said to an earlier incarnation is taken for said to this one.
+    NotFenced,
+    /// A leader falls quiet although a follower lacks entries.
+    QuietTooEarly,
 }
 
 #[cfg(any(test, feature = "planted-bugs"))]

@@ -162,7 +162,7 @@ impl Group {
             if round > answered {
                 break;
             }
-            if leader.transfer.is_none() {
+            if leader.transfer.is_none() || planted::is(Bug::LeaseOutlivesTransfer) {
                 reading.lease_from = Some(began);
             }
             reading.begun.pop_front();

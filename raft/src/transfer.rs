@@ -4,6 +4,7 @@
 use crate::group::{Group, Part, Turn};
 use crate::input::{Effect, Rejection};
 use crate::message::Body;
+use crate::planted::{self, Bug};
 use crate::types::{ReplicaId, Time};
 
 /// A transfer under way.
@@ -67,7 +68,9 @@ impl Group {
             return;
         }
         // It will be elected without waiting for anybody's patience to end.
-        leader.reading.revoke_lease();
+        if !planted::is(Bug::LeaseOutlivesTransfer) {
+            leader.reading.revoke_lease();
+        }
         self.send(turn, to, Body::TimeoutNow, None);
     }
 

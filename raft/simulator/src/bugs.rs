@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::Rule;
 
 /// All of them.
-pub const BUGS: [Bug; 9] = [
+pub const BUGS: [Bug; 17] = [
     Bug::VoteNotPersisted,
     Bug::CommitsEarlierTerms,
     Bug::AcknowledgesBeforeDurable,
@@ -19,6 +19,14 @@ pub const BUGS: [Bug; 9] = [
     Bug::ReadsBeforeOwnTerm,
     Bug::DamagedVotes,
     Bug::NotJoint,
+    Bug::LearnerCounted,
+    Bug::ConfigurationNotReverted,
+    Bug::OutgoingDoNotElect,
+    Bug::LeaseOutlivesTransfer,
+    Bug::NoWaitAfterRestart,
+    Bug::Faithless,
+    Bug::NotFenced,
+    Bug::QuietTooEarly,
 ];
 
 /// The rules that a bug breaks. The first of them that a run comes to is what it reports.
@@ -38,9 +46,17 @@ pub fn broken_by(bug: Bug) -> &'static [Rule] {
             Rule::InSyncHasIt,
             Rule::EffectsMakeSense,
         ],
-        Bug::ReadsWithoutAsking | Bug::ReadsBeforeOwnTerm => &[Rule::ReadsAreFresh],
+        Bug::ReadsWithoutAsking => &[Rule::ReadsAreFresh, Rule::LeaseEndsWithTransfer],
+        Bug::ReadsBeforeOwnTerm => &[Rule::ReadsAreFresh],
         Bug::DamagedVotes => &[Rule::DamagedIsPassive],
         Bug::NotJoint => &[Rule::ChangesAreJoint],
+        Bug::LearnerCounted => &[Rule::CommitIsDurable],
+        Bug::ConfigurationNotReverted => &[Rule::OutlineIsLog, Rule::ChangesAreJoint],
+        Bug::OutgoingDoNotElect => &[Rule::ElectedByQuorum],
+        Bug::LeaseOutlivesTransfer => &[Rule::LeaseEndsWithTransfer, Rule::ReadsAreFresh],
+        Bug::NoWaitAfterRestart | Bug::Faithless => &[Rule::FaithfulToLeader],
+        Bug::NotFenced => &[Rule::EarlierIsFenced],
+        Bug::QuietTooEarly => &[Rule::QuietHasAll],
     }
 }
 

@@ -8,6 +8,8 @@ use simulation::{Draws, LinkModel, Seed};
 /// More than the drifts of two clocks can differ: both may be at the largest drawn one.
 const LEASE_DRIFT_PPM: u32 = 2 * simulation::MAX_DRIFT_PPM as u32 + 500;
 
+const MILLION: u32 = 1_000_000;
+
 /// A follower that was away for most of a run must be able to catch up in what is left of it.
 const SPARE: f64 = 12.0;
 
@@ -87,6 +89,13 @@ impl Profile {
             profile.load.every *= 2;
         }
         profile
+    }
+
+    /// How long, at least, a replica that has heard a leader votes for no other, whichever clocks both
+    /// have: as long as the leader may rely on it.
+    pub(crate) fn faithful_for(&self) -> Duration {
+        let timeout = self.settings.election_timeout;
+        timeout - timeout / MILLION * (2 * LEASE_DRIFT_PPM)
     }
 
     /// What replication to one follower can carry, about.

@@ -9,7 +9,7 @@ use raft::{
 use simulation::Draws;
 use smallvec::SmallVec;
 
-use crate::check::{Flows, Promises, Seen};
+use crate::check::{Faith, Flows, Promises, Seen};
 use crate::disk::{Disk, Stored};
 use crate::log::Log;
 
@@ -29,6 +29,8 @@ pub(crate) struct Received {
     pub(crate) configurations: Vec<(Index, Configuration)>,
     /// Of a snapshot message.
     pub(crate) snapshot: Option<(Index, Configuration)>,
+    /// It asks for a vote because a leader wants this election.
+    pub(crate) transfer: bool,
 }
 
 /// A replica: what outlives its process.
@@ -37,6 +39,7 @@ pub(crate) struct Replica {
     pub(crate) id: ReplicaId,
     pub(crate) disk: Disk,
     pub(crate) promises: Promises,
+    pub(crate) faith: Faith,
     /// None: the node is down.
     pub(crate) process: Option<Process>,
 }
@@ -60,6 +63,8 @@ pub(crate) struct Process {
     pub(crate) membership_changed: bool,
     /// What was appended last.
     pub(crate) fresh: Span,
+    /// The term in which it has told another replica to run, as its leader.
+    pub(crate) handed_over: Option<Term>,
     /// The place at which its reign began, while it leads.
     pub(crate) reign: Option<Index>,
     /// The last role that it told.
@@ -192,6 +197,7 @@ impl Process {
                 term: Term(0),
                 bytes: 0,
             },
+            handed_over: None,
             reign: None,
             role: group.role(),
             timer: None,
@@ -263,6 +269,7 @@ impl Replica {
             id,
             disk: Disk::new(voters),
             promises: Promises::default(),
+            faith: Faith::default(),
             process: None,
         }
     }

@@ -20,6 +20,8 @@ pub(crate) struct History {
     leaders: BTreeMap<Term, ReplicaId>,
     /// The latest vote of each replica.
     votes: BTreeMap<ReplicaId, (Term, ReplicaId)>,
+    /// Who has voted for whom, by term and candidate: what has left, whether it arrived or not.
+    ballots: BTreeMap<(Term, ReplicaId), SmallVec<[ReplicaId; 4]>>,
     /// Visible at some leader.
     visible: Index,
     /// Acknowledged to a client that waits for visibility, or read by one: later reads see it.
@@ -30,7 +32,7 @@ pub(crate) struct History {
 
 /// A majority of the voters, and of the outgoing ones while there are any: counted here once more, for
 /// the core's own count is what is to be checked.
-fn is_quorum(configuration: &Configuration, has: impl Fn(ReplicaId) -> bool) -> bool {
+pub(crate) fn is_quorum(configuration: &Configuration, has: impl Fn(ReplicaId) -> bool) -> bool {
     let (voters, outgoing, _) = configuration.parts();
     let majority = |set: &Vec<ReplicaId>| {
         let having = set.iter().filter(|voter| has(**voter)).count();
@@ -92,6 +94,28 @@ impl History {
         self.leaders.get(&term).copied()
     }
 
+    /// A replica is elected in the membership that it has in force. Learners have no vote, and while
+    /// there are two sets of voters, it needs both; its own vote is on its disk.
+    pub(crate) fn check_votes(
+        &self,
+        replica: ReplicaId,
+        term: Term,
+        own_is_written: bool,
+        configuration: &Configuration,
+    ) -> Result<(), Broken> {
+        let votes = self.ballots.get(&(term, replica));
+        let others: &[ReplicaId] = votes.map_or(&[], |votes| votes.as_slice());
+        let has = |voter| match voter == replica {
+            true => own_is_written,
+            false => others.contains(&voter),
+        };
+        hold(Rule::ElectedByQuorum, is_quorum(configuration, has), || {
+            format!(
+                "{replica} is elected in {term} by {others:?} (its own vote is written: {own_is_written}); it is in {configuration}"
+            )
+        })
+    }
+
     /// A replica was elected.
     pub(crate) fn elected(
         &mut self,
@@ -131,6 +155,10 @@ impl History {
             )
         })?;
         *vote = (term, to);
+        let ballots = self.ballots.entry((term, to)).or_default();
+        if !ballots.contains(&voter) {
+            ballots.push(voter);
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `history` | what was ever in a log, led, voted for, committed, acknowledged |
 //! | `departure` | a message may leave: what it promises is on the disk |
+//! | `faith` | who has heard a leader votes for no other for a while |
 //! | `flow` | what is under way to a follower stays within the limits |
 //! | `step` | one replica's own numbers after each step |
 //!
@@ -13,6 +14,7 @@
 //! comparisons.
 
 mod departure;
+mod faith;
 mod flow;
 mod history;
 mod step;
@@ -20,8 +22,9 @@ mod step;
 use std::fmt;
 
 pub(crate) use departure::{Promises, Sender, check_departure};
+pub(crate) use faith::Faith;
 pub(crate) use flow::{Flows, Load};
-pub(crate) use history::{History, Holder};
+pub(crate) use history::{History, Holder, is_quorum};
 pub(crate) use step::{Seen, check_membership, check_outline, check_step};
 
 /// What can be broken. In the words of violations and regression files.
@@ -31,6 +34,17 @@ pub enum Rule {
     OneLeaderPerTerm,
     /// A replica votes for two candidates in one term.
     OneVotePerTerm,
+    /// A leader is elected without the votes of a quorum of its membership.
+    ElectedByQuorum,
+    /// A replica votes while the leader that it has heard may rely on it not to (thesis, section
+    /// 4.2.3).
+    FaithfulToLeader,
+    /// A leader answers a read by its lease though it has told another replica to run.
+    LeaseEndsWithTransfer,
+    /// A replica does something about a message to an earlier incarnation.
+    EarlierIsFenced,
+    /// A leader is quiet though a follower that is not held for dead lacks entries.
+    QuietHasAll,
     /// Two logs have an entry of the same index and term, but differ up to there (log matching).
     LogsMatch,
     /// A new leader lacks what was committed in an earlier term (leader completeness).
@@ -89,6 +103,11 @@ impl Rule {
         match self {
             Rule::OneLeaderPerTerm => "a term has one leader",
             Rule::OneVotePerTerm => "a replica has one vote in a term",
+            Rule::ElectedByQuorum => "a leader has the votes of a quorum",
+            Rule::FaithfulToLeader => "who has just heard a leader votes for no other",
+            Rule::LeaseEndsWithTransfer => "a lease ends when another is told to run",
+            Rule::EarlierIsFenced => "what was said to an earlier incarnation counts for nothing",
+            Rule::QuietHasAll => "a leader is quiet only when all followers have everything",
             Rule::LogsMatch => "logs that share an entry are equal up to it",
             Rule::LeaderIsComplete => "a leader has all that was committed before its term",
             Rule::CommittedStays => "what is committed stays",

@@ -7,7 +7,7 @@ use raft::{Acks, Index, Input, Proposal, Rejection, Token};
 use simulation::{Draws, Seed};
 
 use super::{Event, World};
-use crate::check::{Broken, Rule, hold};
+use crate::check::{Broken, Rule, hold, is_quorum};
 
 /// More clients than there are; the last one is the operator. A token tells whose it is.
 pub(super) const MOST: u64 = 8;
@@ -111,7 +111,10 @@ impl World {
                 if let Some(process) = self.nodes[node].process_mut() {
                     process.waiting.reads.insert(token, fresh);
                 }
-                self.step(node, Input::ReadBarrier(token), None)
+                self.asking = Some(token);
+                self.step(node, Input::ReadBarrier(token), None)?;
+                self.asking = None;
+                Ok(())
             }
             Call::Operate(input) => self.step(node, input, None),
         }
@@ -128,6 +131,15 @@ impl World {
         hold(Rule::EffectsMakeSense, fresh.is_some(), || {
             format!("n{node} answers {token:?}, which nobody asked or which was answered")
         })?;
+        let (id, term) = (process.group.id(), process.group.term());
+        let alone = process.group.configuration();
+        let alone = alone.is_some_and(|it| is_quorum(it, |voter| voter == id));
+        let by_lease = self.asking == Some(token) && !alone;
+        hold(
+            Rule::LeaseEndsWithTransfer,
+            !by_lease || process.handed_over != Some(term),
+            || format!("{id} told another to run in {term}, and answers {token:?} without asking"),
+        )?;
         let shown = process.group.visible();
         self.history.read(fresh.unwrap_or_default(), index, shown)
     }

@@ -1,11 +1,16 @@
 //! What reaches a process (messages, its disk, its clock) is handed to the core, and after each step
 //! the core is looked over.
 
-use raft::{CommitRule, Index, Input, ReplicaId, Role};
+use std::time::Duration;
+
+use raft::{CommitRule, Configuration, Index, Input, ReplicaId, Role, Term};
 
 use super::{Event, World};
 use crate::check::{Broken, Holder, Rule, Seen, check_membership, check_step, hold};
 use crate::replica::{Packet, Process, Received, Surroundings, View};
+
+/// Messages to replicas that are gone, at most: the first ones.
+const MOST_STRAYS: usize = 64;
 
 impl World {
     /// Whether a process runs there and is not held up.
@@ -24,8 +29,13 @@ impl World {
     pub(super) fn arrive(&mut self, packet: Box<Packet>) -> Result<(), Broken> {
         let node = packet.message.to.node.0 as usize;
         if !self.is_awake(node) {
+            self.goes_astray(&packet);
             self.stall(node, Event::Arrive(packet));
             return Ok(());
+        }
+        let id = self.nodes[node].id();
+        if id != Some(packet.message.to) {
+            return self.arrive_late(node, *packet);
         }
         let Packet { message, entries } = *packet;
         self.tell(|| {
@@ -50,8 +60,90 @@ impl World {
             entries,
             configurations,
             snapshot,
+            transfer: matches!(message.body, raft::Body::Vote { transfer: true, .. }),
         };
-        self.step(node, Input::Message(message), Some(&received))
+        if matches!(message.body, raft::Body::PreVote { .. }) {
+            self.stumble(node, &message);
+            if !self.is_awake(node) {
+                return Ok(());
+            }
+        }
+        let (from, term) = (message.from, message.term);
+        let leads = matches!(
+            message.body,
+            raft::Body::Append { .. } | raft::Body::Heartbeat { .. } | raft::Body::Snapshot { .. }
+        );
+        self.step(node, Input::Message(message), Some(&received))?;
+        if leads {
+            self.follows(node, from, term);
+        }
+        Ok(())
+    }
+
+    /// A replica has taken what a leader says: if it follows it, it owes it something from here on.
+    fn follows(&mut self, node: usize, leader: ReplicaId, term: Term) {
+        let now = self.now;
+        let Some(replica) = &mut self.nodes[node].replica else {
+            return;
+        };
+        let group = replica.process.as_ref().map(|process| &process.group);
+        if group.is_some_and(|group| group.term() == term && group.leader() == Some(leader)) {
+            replica.faith.heard(now);
+        }
+    }
+
+    /// A message to a replica that is gone, or to one whose place another has taken: it counts for
+    /// nothing.
+    fn arrive_late(&mut self, node: usize, packet: Packet) -> Result<(), Broken> {
+        let message = packet.message;
+        self.tell(|| format!("n{node}: {} is gone: {message:?}", message.to));
+        let local = self.nodes[node].clock.read(self.now);
+        let process = self.nodes[node].process_mut().expect("it is awake");
+        let before = process.group.clone();
+        let view = View {
+            log: &process.log,
+            residency: &process.residency,
+        };
+        let mut effects = Vec::new();
+        let told = message.clone();
+        process.group.step(
+            local,
+            Input::Message(message),
+            &view,
+            &mut process.random,
+            &mut effects,
+        );
+        let ignored = effects.is_empty() && process.group == before;
+        hold(Rule::EarlierIsFenced, ignored, || {
+            format!(
+                "{} takes {told:?}, and does {effects:?}",
+                process.group.id()
+            )
+        })
+    }
+
+    /// What nobody takes may lie somewhere until there is another replica in the place of the one that
+    /// it is for.
+    fn goes_astray(&mut self, packet: &Packet) {
+        let to = packet.message.to;
+        let id = self.nodes[to.node.0 as usize].id();
+        if id != Some(to) && self.strays.len() < MOST_STRAYS {
+            self.strays.push(packet.clone());
+        }
+    }
+
+    /// A replica was made on a node: what was on its way to an earlier one comes soon.
+    pub(super) fn deliver_strays(&mut self, node: usize) {
+        let timeout = self.profile.settings.election_timeout;
+        let mut draws = self.seed.draws("strays", &[node as u64, self.now.0]);
+        for packet in std::mem::take(&mut self.strays) {
+            if packet.message.to.node.0 as usize == node {
+                let at = self.now + draws.between(Duration::ZERO, timeout * 4);
+                self.events.push(at, Event::Arrive(Box::new(packet)));
+            } else {
+                self.strays.push(packet);
+            }
+        }
     }
 
     pub(super) fn written(
@@ -266,6 +358,7 @@ impl World {
             self.answer_durable(node)?;
         }
         self.check_in_sync(node, before)?;
+        self.check_falls_quiet(node)?;
         self.set_timer(node);
         Ok(())
     }
@@ -288,6 +381,29 @@ impl World {
             let has = copies.holds(replica, index, chain);
             hold(Rule::InSyncHasIt, !votes || has, || {
                 format!("{index} is visible at n{node}; {replica}, in sync, does not have it")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A quiet leader says nothing to anybody, so nobody may need anything: whoever is not held for
+    /// dead has, or had and lost, the whole log.
+    fn check_falls_quiet(&self, node: usize) -> Result<(), Broken> {
+        let Some(process) = self.nodes[node].process() else {
+            return Ok(());
+        };
+        if process.leads().is_none() || !process.group.is_quiet() {
+            return Ok(());
+        }
+        let (me, last) = (process.group.id(), process.log.last_index());
+        let chain = process.log.end().chain;
+        let copies = self.copies();
+        let members = process.group.configuration().map(Configuration::members);
+        for member in members.into_iter().flatten().filter(|id| *id != me) {
+            let silent = process.silent[member.node.0 as usize];
+            let has = copies.holds(member, last, chain);
+            hold(Rule::QuietHasAll, silent || has, || {
+                format!("{me} is quiet, and {member} does not have {last}")
             })?;
         }
         Ok(())
@@ -325,6 +441,7 @@ impl World {
             .check_recovery(replica.id, replica.disk.image())?;
         let (term, vote) = (process.group.term(), process.group.vote());
         self.history.recovered(replica.id, term, vote)?;
+        replica.faith.restarted(term, settings);
         let id = replica.id;
         let condition = process.group.condition();
         let last = process.group.last();

@@ -35,7 +35,7 @@ impl World {
                 start,
                 previous_term,
             } => self.reset(node, io, start, previous_term, received),
-            Effect::Send { message, after } => self.send(node, message, after),
+            Effect::Send { message, after } => self.send(node, message, after, received),
             Effect::ReadSpan { to, first } => {
                 self.read_span(node, to, first);
                 Ok(())
@@ -166,7 +166,7 @@ impl World {
             )?;
             index = index.next();
         }
-        process.membership_changed = !configurations.is_empty();
+        process.membership_changed |= !configurations.is_empty();
         for (index, configuration) in &configurations {
             let before = process.log.configurations().last();
             if let Some((_, before)) = before {
@@ -306,8 +306,22 @@ impl World {
         self.write(node, record, Some(io))
     }
 
-    fn send(&mut self, node: usize, message: Message, after: Option<Io>) -> Result<(), Broken> {
-        let settings = &self.profile.settings;
+    /// It votes now, though the vote leaves when it is written.
+    fn check_faith(&mut self, node: usize, vote: (Term, ReplicaId)) -> Result<(), Broken> {
+        let patience = self.profile.faithful_for();
+        let replica = self.nodes[node].replica.as_mut().expect("it was there");
+        replica
+            .faith
+            .check_vote(replica.id, vote, self.now, patience)
+    }
+
+    fn send(
+        &mut self,
+        node: usize,
+        message: Message,
+        after: Option<Io>,
+        received: Option<&Received>,
+    ) -> Result<(), Broken> {
         let process = self.nodes[node].process_mut().expect("it was there");
         let sound = message.from == process.group.id() && message.to != message.from;
         let asked = after.is_none_or(|io| io <= process.asked);
@@ -317,6 +331,19 @@ impl World {
                 process.asked
             )
         })?;
+        let term = message.term;
+        match message.body {
+            raft::Body::TimeoutNow => process.handed_over = Some(term),
+            raft::Body::VoteReply { granted: true } if !received.is_some_and(|it| it.transfer) => {
+                self.check_faith(node, (term, message.to))?;
+            }
+            raft::Body::Vote {
+                transfer: false, ..
+            } => self.check_faith(node, (term, message.from))?,
+            _ => {}
+        }
+        let settings = &self.profile.settings;
+        let process = self.nodes[node].process_mut().expect("it was there");
         let packet = Box::new(process.attach(message));
         check_flow(process, &packet, settings)?;
         if let raft::Body::Snapshot { .. } = packet.message.body
@@ -450,13 +477,22 @@ impl World {
         term: Term,
         leader: Option<ReplicaId>,
     ) -> Result<(), Broken> {
-        let process = self.nodes[node].process_mut().expect("it was there");
+        let replica = self.nodes[node].replica.as_mut().expect("it was there");
+        let own_is_written = replica.disk.image().has_voted(term, replica.id);
+        let process = replica.process.as_mut().expect("it was there");
         let id = process.group.id();
+        let led = matches!(process.role, Role::Elected | Role::Leader);
         process.role = role;
         let leads = matches!(role, Role::Elected | Role::Leader);
         hold(Rule::EffectsMakeSense, !leads || leader == Some(id), || {
             format!("{id} leads and names {leader:?}")
         })?;
+        if leads && !led {
+            let configuration = process.log.configurations().last();
+            let (_, configuration) = configuration.expect("a leader is a member of something");
+            self.history
+                .check_votes(id, term, own_is_written, configuration)?;
+        }
         if leads {
             self.history.elected(id, term, &process.log)?;
         } else {

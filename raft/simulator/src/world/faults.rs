@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use raft::{Configuration, Index, ReplicaId};
+use raft::{Configuration, Index, Message, Reads, ReplicaId};
 use simulation::{DiskFault, Fault};
+use smallvec::SmallVec;
 
 use super::{Event, World};
-use crate::check::Broken;
+use crate::check::{Broken, is_quorum};
+use crate::replica::Packet;
 
 /// How long a request may be under way: longer than anybody stands still. When the faults are over,
 /// which is before the operator stops, nobody does any more.
@@ -163,6 +165,31 @@ impl World {
         self.events.push(until, Event::Hears { node });
     }
 
+    /// A replica that has just heard a leader, and is asked whether it would have another one, is
+    /// restarted, and asked once more: the moment at which it must know that it has slept. Only where
+    /// leaders rely on leases, in runs that have faults, and before they end.
+    pub(super) fn stumble(&mut self, node: usize, question: &Message) {
+        let timeout = self.profile.settings.election_timeout;
+        let mut draws = self.seed.draws("stumble", &[node as u64, self.now.0]);
+        let restarts = self.now + draws.between(timeout / 100, timeout / 4);
+        let asked = restarts + draws.between(Duration::ZERO, timeout / 4);
+        let leases = matches!(self.profile.settings.reads, Reads::Lease { .. });
+        let process = self.nodes[node].process();
+        let follows = process.is_some_and(|it| it.group.leader().is_some() && it.leads().is_none());
+        let may = leases && follows && !self.faults.is_empty() && asked <= self.healing.healed();
+        if !may || !draws.chance(0.2) {
+            return;
+        }
+        self.tell(|| format!("n{node} stumbles"));
+        self.down(node);
+        self.events.push(restarts, Event::Restart { node });
+        let packet = Packet {
+            message: question.clone(),
+            entries: SmallVec::new(),
+        };
+        self.events.push(asked, Event::Arrive(Box::new(packet)));
+    }
+
     pub(super) fn hears(&mut self, node: usize) -> Result<(), Broken> {
         for other in (0..self.nodes.len()).filter(|other| *other != node) {
             self.network.heal(other, node);
@@ -212,7 +239,7 @@ impl World {
         let memberships = self.memberships_in_force();
         memberships
             .iter()
-            .all(|it| it.is_quorum(|voter| voter != id && self.is_whole(voter)))
+            .all(|it| is_quorum(it, |voter| voter != id && self.is_whole(voter)))
     }
 
     /// Whether a replica has all that it ever had.

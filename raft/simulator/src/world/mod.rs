@@ -117,6 +117,10 @@ pub(crate) struct World {
     next_value: u64,
     /// The proposal that is being handed in.
     proposing: Option<Proposal>,
+    /// The read that is being handed in.
+    asking: Option<Token>,
+    /// Messages to replicas that are gone: they may come to those that are made in their place.
+    strays: Vec<Packet>,
     healing: healing::Healing,
     dying: Vec<usize>,
     effects: Vec<Effect>,
@@ -150,6 +154,8 @@ impl World {
             next_token: 0,
             next_value: 0,
             proposing: None,
+            asking: None,
+            strays: Vec::new(),
             healing: healing::Healing::new(heal, ends, &profile.settings),
             dying: Vec::new(),
             effects: Vec::new(),

@@ -7,7 +7,7 @@ use simulation::{Draws, Fault, Scenario, Seed, Time, Timed};
 
 use super::clients::{Call, OPERATOR};
 use super::{World, replica_id};
-use crate::check::Broken;
+use crate::check::{Broken, is_quorum};
 use crate::disk::Record;
 use crate::replica::Replica;
 
@@ -115,7 +115,7 @@ impl World {
         let Some(wanted) = Configuration::new(&voters, &learners) else {
             return Ok(());
         };
-        if !wanted.is_quorum(|voter| self.is_whole(voter)) {
+        if !is_quorum(&wanted, |voter| self.is_whole(voter)) {
             return Ok(());
         }
         self.asked_for.push((self.now, wanted));
@@ -202,6 +202,7 @@ impl World {
         state.replica = Some(Replica::new(id, &[]));
         // It cannot break anything yet: it knows nobody.
         self.start(node).ok()?;
+        self.deliver_strays(node);
         Some(id)
     }
 
