@@ -84,26 +84,35 @@ struct Changes {
 }
 
 impl<E: Env> Session<E> {
-    pub(super) fn describe_configs(
+    pub(super) async fn describe_configs(
         &self,
         request: DescribeConfigsRequest,
     ) -> DescribeConfigsResponse {
         let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
-        let results = request.resources.into_iter().map(|resource| {
+        let mut results = Vec::new();
+        let mut seen = BTreeSet::new();
+        for resource in request.resources {
+            // Each once: a few bytes that ask for the same again must not make an answer of megabytes.
+            if !seen.insert((resource.resource_type, resource.resource_name.clone())) {
+                continue;
+            }
             let described = match resource.resource_type {
                 TOPIC => self.topic_configs(&resource, synonyms, documentation),
                 BROKER => self.broker_configs(&resource),
                 other => Err(no_such_resource(other)),
             };
             let (error_code, message) = told(&described);
-            DescribeConfigsResult::default()
-                .with_error_code(error_code)
-                .with_error_message(message.map(StrBytes::from_string))
-                .with_resource_type(resource.resource_type)
-                .with_resource_name(resource.resource_name)
-                .with_configs(described.unwrap_or_default())
-        });
-        DescribeConfigsResponse::default().with_results(results.collect())
+            results.push(
+                DescribeConfigsResult::default()
+                    .with_error_code(error_code)
+                    .with_error_message(message.map(StrBytes::from_string))
+                    .with_resource_type(resource.resource_type)
+                    .with_resource_name(resource.resource_name)
+                    .with_configs(described.unwrap_or_default()),
+            );
+            self.broker.env.yield_now().await;
+        }
+        DescribeConfigsResponse::default().with_results(results)
     }
 
     fn topic_configs(
@@ -191,8 +200,13 @@ impl<E: Env> Session<E> {
     /// The older way: whatever is not named returns to its default.
     pub(super) async fn alter_configs(&self, request: AlterConfigsRequest) -> AlterConfigsResponse {
         let mut responses = Vec::with_capacity(request.resources.len());
+        let mut seen = BTreeSet::new();
         for resource in request.resources {
-            let altered = self.replace_configs(&resource, request.validate_only).await;
+            let altered =
+                match seen.insert((resource.resource_type, resource.resource_name.clone())) {
+                    true => self.replace_configs(&resource, request.validate_only).await,
+                    false => Err(named_twice()),
+                };
             let (error_code, message) = told(&altered);
             responses.push(
                 AlterConfigsResourceResponse::default()
@@ -233,8 +247,15 @@ impl<E: Env> Session<E> {
         request: IncrementalAlterConfigsRequest,
     ) -> IncrementalAlterConfigsResponse {
         let mut responses = Vec::with_capacity(request.resources.len());
+        let mut seen = BTreeSet::new();
         for resource in request.resources {
-            let altered = match self.changes(&resource) {
+            let first = seen.insert((resource.resource_type, resource.resource_name.clone()));
+            let changes = if first {
+                self.changes(&resource)
+            } else {
+                Err(named_twice())
+            };
+            let altered = match changes {
                 Ok(changes) => {
                     let name = &resource.resource_name;
                     self.alter(name, changes, request.validate_only).await
@@ -333,7 +354,7 @@ fn merged(present: &str, change: &str, add: bool) -> String {
 
 fn is_asked(resource: &DescribeConfigsResource, key: &str) -> bool {
     let asked = resource.configuration_keys.as_ref();
-    asked.is_none_or(|keys| keys.iter().any(|asked| **asked == *key))
+    asked.is_none_or(|keys| keys.is_empty() || keys.iter().any(|asked| **asked == *key))
 }
 
 /// Kafka's number for what a key's value is.
@@ -359,6 +380,13 @@ fn check_alterable(resource_type: i8) -> Result<(), WireError> {
         )),
         other => Err(no_such_resource(other)),
     }
+}
+
+fn named_twice() -> WireError {
+    WireError::new(
+        ErrorCode::InvalidRequest,
+        "the request names this resource more than once; name it once",
+    )
 }
 
 fn no_such_resource(number: i8) -> WireError {

@@ -1,5 +1,6 @@
 //! What there is: ApiVersions (18), Metadata (3), DescribeCluster (60).
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use millrace_shard::env::Env;
@@ -67,7 +68,12 @@ impl<E: Env> Session<E> {
             // Version 0 has no null; nothing stands for everything.
             Some(wanted) if version > 0 || !wanted.is_empty() => {
                 let mut topics = Vec::with_capacity(wanted.len().min(1024));
+                let mut seen = BTreeSet::new();
                 for wanted in wanted {
+                    // Each once: the same again must not make an answer of megabytes.
+                    if !seen.insert((wanted.name.clone(), wanted.topic_id)) {
+                        continue;
+                    }
                     topics.push(self.wanted_topic(wanted, may_create).await);
                     self.broker.env.yield_now().await;
                 }

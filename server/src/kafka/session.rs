@@ -160,7 +160,7 @@ impl<E: Env> Session<E> {
             RequestKind::CreateTopics(request) => self.create_topics(request).await.into(),
             RequestKind::DeleteTopics(request) => self.delete_topics(version, request).await.into(),
             RequestKind::CreatePartitions(request) => self.create_partitions(request).await.into(),
-            RequestKind::DescribeConfigs(request) => self.describe_configs(request).into(),
+            RequestKind::DescribeConfigs(request) => self.describe_configs(request).await.into(),
             RequestKind::AlterConfigs(request) => self.alter_configs(request).await.into(),
             RequestKind::IncrementalAlterConfigs(request) => {
                 self.incremental_alter_configs(request).await.into()

@@ -24,6 +24,7 @@ use super::errors::told;
 use super::metadata::topic_name;
 use super::session::Session;
 use crate::controller::state::{Command, Topic};
+use crate::topic_config::TopicConfig;
 
 /// In place of a number that the broker is to choose.
 const DEFAULT: i32 = -1;
@@ -52,7 +53,9 @@ impl<E: Env> Session<E> {
         let partitions = self.wanted_partitions(wanted)?;
         let mut configs = Vec::with_capacity(wanted.configs.len());
         for config in &wanted.configs {
-            // Null is the default.
+            // Null is the default, of a key that there is.
+            TopicConfig::check_name(&config.name)
+                .map_err(|error| WireError::new(ErrorCode::InvalidConfig, error.to_string()))?;
             if let Some(value) = &config.value {
                 configs.push((config.name.to_string(), value.to_string()));
             }
@@ -169,7 +172,13 @@ impl<E: Env> Session<E> {
     }
 
     async fn delete_topic(&self, name: Option<TopicName>, id: Uuid) -> DeletableTopicResult {
+        let ambiguous = |what| {
+            let message = format!("a topic to be deleted has {what}; give one of them");
+            Err(WireError::new(ErrorCode::InvalidRequest, message))
+        };
         let named = match &name {
+            Some(_) if !id.is_nil() => ambiguous("both a name and an id"),
+            None if id.is_nil() => ambiguous("neither a name nor an id"),
             Some(name) => Ok(name.to_string()),
             None => {
                 let found = self.broker.topic_with_id(TopicId(id.as_u128()));

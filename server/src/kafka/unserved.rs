@@ -13,6 +13,7 @@ use crate::session::outbox::Outgoing;
 
 const UNSUPPORTED_VERSION: i16 = 35;
 const UNSUPPORTED_SASL_MECHANISM: i16 = 33;
+const ILLEGAL_SASL_STATE: i16 = 34;
 
 /// The answer to a request that is not served, if its kind and version have a form that says so.
 pub(super) fn answer(asked: Asked) -> Option<Outgoing> {
@@ -41,7 +42,8 @@ pub(super) fn answer(asked: Asked) -> Option<Outgoing> {
         ApiKey::LeaveGroup => m::LeaveGroupResponse::default()
             .with_error_code(code)
             .into(),
-        ApiKey::OffsetFetch => m::OffsetFetchResponse::default()
+        // From version 8 on there is an error for each group only.
+        ApiKey::OffsetFetch if version < 8 => m::OffsetFetchResponse::default()
             .with_error_code(code)
             .into(),
         ApiKey::ListGroups => m::ListGroupsResponse::default()
@@ -59,6 +61,9 @@ pub(super) fn answer(asked: Asked) -> Option<Outgoing> {
             .into(),
         ApiKey::SaslHandshake => m::SaslHandshakeResponse::default()
             .with_error_code(UNSUPPORTED_SASL_MECHANISM)
+            .into(),
+        ApiKey::SaslAuthenticate => m::SaslAuthenticateResponse::default()
+            .with_error_code(ILLEGAL_SASL_STATE)
             .into(),
         ApiKey::DescribeAcls => m::DescribeAclsResponse::default()
             .with_error_code(code)

@@ -12,6 +12,7 @@ pub mod allocation;
 mod batches;
 mod frames;
 mod journals;
+mod kafka;
 pub mod mutation;
 mod names;
 mod segments;
@@ -54,6 +55,7 @@ targets! {
     segment_entries: segments::entries, segments::entries_seeds;
     segment_blocks: segments::blocks, segments::blocks_seeds;
     journal_file: journals::file, journals::seeds;
+    kafka_request: kafka::request, kafka::request_seeds;
     topic_name: names::topic_name, names::topic_name_seeds;
 }
 

@@ -1,0 +1,206 @@
+//! Kafka's requests, of every kind and version that is served.
+
+use bytes::{Bytes, BytesMut};
+use millrace_wire::kafka::control::messages as m;
+use millrace_wire::kafka::control::{RequestKind, StrBytes, decode_request, write_request};
+use millrace_wire::kafka::{ApiKey, FetchRequest, ProduceRequest, RequestHead};
+
+use crate::Seed;
+use crate::allocation::bounded;
+
+/// An owned message takes a multiple of its bytes: a structure of three bytes on the wire has a
+/// hundred in memory.
+const MOST_FOR_EACH_BYTE: usize = 256;
+const MOST_BESIDES: usize = 16 * 1024;
+
+pub(crate) fn request(payload: &[u8]) {
+    let Ok(head) = RequestHead::parse(payload) else {
+        return;
+    };
+    assert!(head.body_at <= payload.len());
+    let (Some(key), version) = (ApiKey::from_number(head.api_key), head.api_version) else {
+        return;
+    };
+    if !key
+        .versions()
+        .is_some_and(|versions| versions.contains(version))
+    {
+        return;
+    }
+    let body = &payload[head.body_at..];
+    match key {
+        ApiKey::Produce => bounded(0, || produce(body, version)),
+        ApiKey::Fetch => bounded(0, || fetch(body, version)),
+        _ => {
+            let most = MOST_BESIDES + MOST_FOR_EACH_BYTE * body.len();
+            let body = Bytes::copy_from_slice(body);
+            bounded(most, || drop(decode_request(key, version, body)));
+        }
+    }
+}
+
+fn produce(body: &[u8], version: i16) {
+    let Ok(request) = ProduceRequest::parse(body, version) else {
+        return;
+    };
+    let mut cut = 0;
+    for topic in request.topics() {
+        for partition in topic.partitions() {
+            assert!(partition.records.start >= cut && partition.records.end <= body.len());
+            cut = partition.records.end;
+        }
+    }
+}
+
+fn fetch(body: &[u8], version: i16) {
+    let Ok(request) = FetchRequest::parse(body, version) else {
+        return;
+    };
+    let wanted: usize = request
+        .topics()
+        .map(|topic| topic.partitions().count())
+        .sum();
+    let forgotten = request.forgotten().map(|topic| topic.partitions().count());
+    assert!(wanted + forgotten.sum::<usize>() <= body.len());
+}
+
+fn name(name: &'static str) -> m::TopicName {
+    m::TopicName(StrBytes::from_static_str(name))
+}
+
+fn seed(file: &'static str, key: ApiKey, version: i16, request: impl Into<RequestKind>) -> Seed {
+    let mut out = BytesMut::new();
+    write_request(key, version, 7, "seed", &request.into(), &mut out).expect("the version says it");
+    (file, out[4..].to_vec())
+}
+
+pub(crate) fn request_seeds() -> Vec<Seed> {
+    let partition = m::produce_request::PartitionProduceData::default()
+        .with_records(Some(Bytes::from_static(b"any bytes")));
+    let data = m::produce_request::TopicProduceData::default()
+        .with_name(name("orders"))
+        .with_partition_data(vec![partition.clone(), partition.with_index(1)]);
+    let produce = m::ProduceRequest::default()
+        .with_acks(-1)
+        .with_topic_data(vec![data]);
+    let wanted = m::fetch_request::FetchTopic::default()
+        .with_topic(name("orders"))
+        .with_partitions(vec![m::fetch_request::FetchPartition::default(); 2]);
+    let fetch = m::FetchRequest::default().with_topics(vec![wanted]);
+    let topic = m::create_topics_request::CreatableTopic::default()
+        .with_name(name("orders"))
+        .with_configs(vec![
+            m::create_topics_request::CreatableTopicConfig::default(),
+        ])
+        .with_assignments(vec![
+            m::create_topics_request::CreatableReplicaAssignment::default()
+                .with_broker_ids(vec![m::BrokerId(1)]),
+        ]);
+    let create = m::CreateTopicsRequest::default().with_topics(vec![topic]);
+    let offsets = m::list_offsets_request::ListOffsetsTopic::default()
+        .with_name(name("orders"))
+        .with_partitions(vec![Default::default()]);
+    let offsets = m::ListOffsetsRequest::default().with_topics(vec![offsets]);
+    let resource = m::describe_configs_request::DescribeConfigsResource::default()
+        .with_configuration_keys(Some(vec![StrBytes::from_static_str("retention.ms")]));
+    let configs = m::DescribeConfigsRequest::default().with_resources(vec![resource]);
+    let metadata = m::MetadataRequest::default().with_topics(Some(vec![
+        m::metadata_request::MetadataRequestTopic::default().with_name(Some(name("orders"))),
+    ]));
+    let grown = m::create_partitions_request::CreatePartitionsTopic::default()
+        .with_assignments(Some(vec![Default::default()]));
+    let moved = m::alter_partition_reassignments_request::ReassignableTopic::default()
+        .with_partitions(vec![Default::default()]);
+    vec![
+        seed("produce_3", ApiKey::Produce, 3, produce.clone()),
+        seed("produce_9", ApiKey::Produce, 9, produce),
+        seed("fetch_4", ApiKey::Fetch, 4, fetch.clone()),
+        seed("fetch_12", ApiKey::Fetch, 12, fetch),
+        seed("list_offsets_1", ApiKey::ListOffsets, 1, offsets.clone()),
+        seed("list_offsets_7", ApiKey::ListOffsets, 7, offsets),
+        seed("metadata_1", ApiKey::Metadata, 1, metadata.clone()),
+        seed("metadata_12", ApiKey::Metadata, 12, metadata),
+        seed(
+            "api_versions_3",
+            ApiKey::ApiVersions,
+            3,
+            m::ApiVersionsRequest::default(),
+        ),
+        seed("create_topics_2", ApiKey::CreateTopics, 2, create.clone()),
+        seed("create_topics_7", ApiKey::CreateTopics, 7, create),
+        seed(
+            "delete_topics_1",
+            ApiKey::DeleteTopics,
+            1,
+            m::DeleteTopicsRequest::default().with_topic_names(vec![name("orders")]),
+        ),
+        seed(
+            "delete_topics_6",
+            ApiKey::DeleteTopics,
+            6,
+            m::DeleteTopicsRequest::default().with_topics(vec![Default::default()]),
+        ),
+        seed(
+            "delete_records_2",
+            ApiKey::DeleteRecords,
+            2,
+            m::DeleteRecordsRequest::default().with_topics(vec![Default::default()]),
+        ),
+        seed(
+            "leader_epoch_4",
+            ApiKey::OffsetForLeaderEpoch,
+            4,
+            m::OffsetForLeaderEpochRequest::default().with_topics(vec![Default::default()]),
+        ),
+        seed("describe_configs_4", ApiKey::DescribeConfigs, 4, configs),
+        seed(
+            "alter_configs_2",
+            ApiKey::AlterConfigs,
+            2,
+            m::AlterConfigsRequest::default().with_resources(vec![Default::default()]),
+        ),
+        seed(
+            "incremental_alter_configs_1",
+            ApiKey::IncrementalAlterConfigs,
+            1,
+            m::IncrementalAlterConfigsRequest::default().with_resources(vec![Default::default()]),
+        ),
+        seed(
+            "describe_log_dirs_4",
+            ApiKey::DescribeLogDirs,
+            4,
+            m::DescribeLogDirsRequest::default().with_topics(Some(vec![Default::default()])),
+        ),
+        seed(
+            "create_partitions_3",
+            ApiKey::CreatePartitions,
+            3,
+            m::CreatePartitionsRequest::default().with_topics(vec![grown]),
+        ),
+        seed(
+            "elect_leaders_2",
+            ApiKey::ElectLeaders,
+            2,
+            m::ElectLeadersRequest::default().with_topic_partitions(Some(vec![Default::default()])),
+        ),
+        seed(
+            "alter_reassignments_0",
+            ApiKey::AlterPartitionReassignments,
+            0,
+            m::AlterPartitionReassignmentsRequest::default().with_topics(vec![moved]),
+        ),
+        seed(
+            "list_reassignments_0",
+            ApiKey::ListPartitionReassignments,
+            0,
+            m::ListPartitionReassignmentsRequest::default()
+                .with_topics(Some(vec![Default::default()])),
+        ),
+        seed(
+            "describe_cluster_1",
+            ApiKey::DescribeCluster,
+            1,
+            m::DescribeClusterRequest::default(),
+        ),
+    ]
+}
