@@ -157,8 +157,8 @@ impl Group {
             return;
         };
         if hint == Hint::Silent && follower.is_quiet() && follower.leader == Some(peer) {
-            // It was not listened to for long, so it may be dead for long.
-            self.heard = None;
+            // It is waited for as if it had spoken just now. When it did speak stays as it was: it may
+            // hold a lease by that, whatever membership thinks of its node.
             self.wait_for_leader(turn);
         }
     }
