@@ -1,7 +1,7 @@
 //! The short run: every target on its corpus, then on seeded mutations of it.
 //!
 //! `MILLRACE_FUZZ_SECONDS` is the time for mutations, all targets together (4 if not set);
-//! `MILLRACE_FUZZ_SEED` makes other ones; `MILLRACE_FUZZ_INPUT` names a file, in a folder that is
+//! `MILLRACE_FUZZ_TARGET` gives it to one target alone; `MILLRACE_FUZZ_SEED` makes other ones; `MILLRACE_FUZZ_INPUT` names a file, in a folder that is
 //! called like its target, to run alone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -70,8 +70,12 @@ fn mutations_pass() {
     let seed = variable("MILLRACE_FUZZ_SEED", DEFAULT_SEED);
     let seconds = variable("MILLRACE_FUZZ_SECONDS", DEFAULT_SECONDS);
     println!("MILLRACE_FUZZ_SEED={seed} MILLRACE_FUZZ_SECONDS={seconds}");
-    let each = Duration::from_secs_f64(seconds / TARGETS.len() as f64);
-    for target in TARGETS {
+    let targets: Vec<&Target> = match env::var("MILLRACE_FUZZ_TARGET") {
+        Ok(name) => vec![target(&name).unwrap_or_else(|| panic!("no target is called '{name}'"))],
+        Err(_) => TARGETS.iter().collect(),
+    };
+    let each = Duration::from_secs_f64(seconds / targets.len() as f64);
+    for target in targets {
         let corpus = corpus(target);
         let start = Instant::now();
         let mut number = 0;
