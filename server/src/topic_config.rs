@@ -226,6 +226,13 @@ impl TopicConfig {
         KEYS.iter().find(|key| key.name == name).map(|key| key.doc)
     }
 
+    /// What a key is where nobody set it, the broker's own configuration included.
+    #[must_use]
+    pub fn untouched(name: &str) -> Option<String> {
+        let key = KEYS.iter().find(|key| key.name == name)?;
+        Some((key.get)(&TopicConfig::default()))
+    }
+
     /// Sets one key.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), TopicConfigError> {
         let key = find(name)?;

@@ -189,10 +189,15 @@ impl<E: Env> Broker<E> {
         &self,
         topic: &TopicEntry,
         partition: u32,
+        acks: Acks,
         batch: BytesMut,
     ) -> Result<Appending<E>, WireError> {
         if self.is_draining() {
             return Err(shutting_down());
+        }
+        if acks == Acks::All {
+            let id = topic.partition(partition)?;
+            topic.check_in_sync(self.leadership(id).in_sync.len())?;
         }
         let checked = self.check(topic, partition, batch).inspect_err(|_| {
             count(&self.counters.refused_batches, 1);

@@ -64,6 +64,9 @@ pub enum Command {
     DeleteTopic {
         /// Its name.
         name: String,
+        /// The identity that it must have, if that was asked for: another topic may have the name by
+        /// the time that this is carried out.
+        id: Option<TopicId>,
     },
     /// Set and unset settings.
     AlterConfig {
@@ -194,8 +197,14 @@ impl State {
                 let change = (!validate_only).then(|| Change::TopicCreated(topic.clone()));
                 Ok(Decision { change, topic })
             }
-            Command::DeleteTopic { name } => {
+            Command::DeleteTopic { name, id } => {
                 let topic = self.find(name)?.clone();
+                if let Some(id) = id.filter(|id| *id != topic.id) {
+                    return Err(WireError::new(
+                        ErrorCode::UnknownTopicId,
+                        format!("topic '{name}' is another one than {id}, which is gone"),
+                    ));
+                }
                 let change = Change::TopicDeleted {
                     id: topic.id,
                     name: topic.name.clone(),
@@ -450,7 +459,13 @@ mod tests {
             run(&mut state, &create("a"), 2),
             Err(ErrorCode::TopicAlreadyExists)
         );
-        let delete = Command::DeleteTopic { name: "a".into() };
+        let of = |id| Command::DeleteTopic {
+            name: "a".into(),
+            id,
+        };
+        let another = of(Some(TopicId(9)));
+        assert_eq!(run(&mut state, &another, 0), Err(ErrorCode::UnknownTopicId));
+        let delete = of(None);
         run(&mut state, &delete, 0).expect("is there");
         assert_eq!(
             run(&mut state, &delete, 0),

@@ -40,11 +40,9 @@ pub(super) enum Source {
 
 /// Where a topic's value is from.
 pub(super) fn source(set: &BTreeMap<String, String>, key: &str, value: &str) -> Source {
-    let untouched = TopicConfig::default();
-    let mut entries = untouched.entries();
     if set.contains_key(key) {
         Source::Topic
-    } else if entries.any(|(name, default)| name == key && default == value) {
+    } else if TopicConfig::untouched(key).is_some_and(|untouched| untouched == value) {
         Source::Default
     } else {
         Source::Broker

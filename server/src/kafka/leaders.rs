@@ -21,49 +21,61 @@ use super::offsets::NONE;
 use super::session::Session;
 
 impl<E: Env> Session<E> {
-    pub(super) fn elect_leaders(&self, request: ElectLeadersRequest) -> ElectLeadersResponse {
+    pub(super) async fn elect_leaders(&self, request: ElectLeadersRequest) -> ElectLeadersResponse {
         // Of all partitions only those are named whose election failed; none is needed.
         let topics = request.topic_partitions.unwrap_or_default();
-        let results = topics.into_iter().map(|wanted| {
-            let partitions = wanted.partitions.iter().map(|number| {
-                let error = match self.current(&wanted.topic, *number, NONE) {
+        let mut results = Vec::with_capacity(topics.len());
+        for wanted in topics {
+            let mut partitions = Vec::with_capacity(wanted.partitions.len());
+            for number in wanted.partitions {
+                let error = match self.current(&wanted.topic, number, NONE) {
                     Ok(_) => WireError::new(
                         ErrorCode::ElectionNotNeeded,
                         "the preferred replica leads already",
                     ),
                     Err(error) => error,
                 };
-                PartitionResult::default()
-                    .with_partition_id(*number)
-                    .with_error_code(kafka_code(error.code))
-                    .with_error_message(Some(StrBytes::from_string(error.message)))
-            });
-            let partitions = partitions.collect();
-            ReplicaElectionResult::default()
-                .with_topic(wanted.topic)
-                .with_partition_result(partitions)
-        });
-        ElectLeadersResponse::default().with_replica_election_results(results.collect())
+                partitions.push(
+                    PartitionResult::default()
+                        .with_partition_id(number)
+                        .with_error_code(kafka_code(error.code))
+                        .with_error_message(Some(StrBytes::from_string(error.message))),
+                );
+                self.broker.env.yield_now().await;
+            }
+            results.push(
+                ReplicaElectionResult::default()
+                    .with_topic(wanted.topic)
+                    .with_partition_result(partitions),
+            );
+        }
+        ElectLeadersResponse::default().with_replica_election_results(results)
     }
 
-    pub(super) fn alter_partition_reassignments(
+    pub(super) async fn alter_partition_reassignments(
         &self,
         request: AlterPartitionReassignmentsRequest,
     ) -> AlterPartitionReassignmentsResponse {
-        let responses = request.topics.into_iter().map(|topic| {
-            let partitions = topic.partitions.iter().map(|wanted| {
+        let mut responses = Vec::with_capacity(request.topics.len());
+        for topic in request.topics {
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for wanted in &topic.partitions {
                 let (error_code, message) = told(&self.reassign(&topic.name, wanted));
-                ReassignablePartitionResponse::default()
-                    .with_partition_index(wanted.partition_index)
-                    .with_error_code(error_code)
-                    .with_error_message(message.map(StrBytes::from_string))
-            });
-            let partitions = partitions.collect();
-            ReassignableTopicResponse::default()
-                .with_name(topic.name)
-                .with_partitions(partitions)
-        });
-        AlterPartitionReassignmentsResponse::default().with_responses(responses.collect())
+                partitions.push(
+                    ReassignablePartitionResponse::default()
+                        .with_partition_index(wanted.partition_index)
+                        .with_error_code(error_code)
+                        .with_error_message(message.map(StrBytes::from_string)),
+                );
+                self.broker.env.yield_now().await;
+            }
+            responses.push(
+                ReassignableTopicResponse::default()
+                    .with_name(topic.name)
+                    .with_partitions(partitions),
+            );
+        }
+        AlterPartitionReassignmentsResponse::default().with_responses(responses)
     }
 
     /// Moves nothing: a partition is either where it shall be, or cannot be there.

@@ -172,11 +172,7 @@ impl<E: Env> Session<E> {
         batch: BytesMut,
     ) -> Result<Appending<E>, WireError> {
         check_batch(&batch, asked.version)?;
-        if acks == Acks::All {
-            let partition = entry.partition(number)?;
-            entry.check_in_sync(self.broker.leadership(partition).in_sync.len())?;
-        }
-        self.broker.append(entry, number, batch).await
+        self.broker.append(entry, number, acks, batch).await
     }
 
     fn answer_when_durable(

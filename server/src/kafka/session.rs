@@ -166,9 +166,9 @@ impl<E: Env> Session<E> {
                 self.incremental_alter_configs(request).await.into()
             }
             RequestKind::DescribeLogDirs(request) => self.describe_log_dirs(request).await.into(),
-            RequestKind::ElectLeaders(request) => self.elect_leaders(request).into(),
+            RequestKind::ElectLeaders(request) => self.elect_leaders(request).await.into(),
             RequestKind::AlterPartitionReassignments(request) => {
-                self.alter_partition_reassignments(request).into()
+                self.alter_partition_reassignments(request).await.into()
             }
             RequestKind::ListPartitionReassignments(_) => {
                 leaders::list_partition_reassignments().into()

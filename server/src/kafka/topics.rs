@@ -187,8 +187,11 @@ impl<E: Env> Session<E> {
         };
         let deleted = match &named {
             Ok(name) => {
-                let name = name.clone();
-                self.broker.command(Command::DeleteTopic { name }).await
+                let command = Command::DeleteTopic {
+                    name: name.clone(),
+                    id: (!id.is_nil()).then(|| TopicId(id.as_u128())),
+                };
+                self.broker.command(command).await
             }
             Err(error) => Err(error.clone()),
         };

@@ -92,9 +92,10 @@ impl<E: Env> Session<E> {
             Request::Metadata(request) => self.metadata(request).into(),
             Request::CreateTopic(request) => self.create_topic(request).await.into(),
             Request::DeleteTopic(request) => {
-                let outcome = self
-                    .broker
-                    .command(Command::DeleteTopic { name: request.name });
+                let outcome = self.broker.command(Command::DeleteTopic {
+                    name: request.name,
+                    id: None,
+                });
                 DeleteTopicResponse {
                     status: outcome.await.map(drop).into(),
                 }

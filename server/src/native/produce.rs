@@ -89,7 +89,10 @@ impl<E: Env> Session<E> {
                     part => batches.split_to(part),
                 };
                 let appending = match (&entry, &acks) {
-                    (Ok(entry), Ok(_)) => self.broker.append(entry, wanted.partition, batch).await,
+                    (Ok(entry), Ok(acks)) => {
+                        let number = wanted.partition;
+                        self.broker.append(entry, number, *acks, batch).await
+                    }
                     (Err(error), _) | (_, Err(error)) => Err(error.clone()),
                 };
                 partitions.push(PlacedPartition {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 
 use super::api::ApiKey;
-use super::read::{DecodeError, Reader};
+use super::read::{DecodeError, Element, List, Reader};
 use super::write::{Counted, Out, Writer};
 
 /// In place of a number that a version has no room for.
@@ -28,15 +28,8 @@ pub struct FetchRequest<'a> {
     pub session_epoch: i32,
     /// The client's rack.
     pub rack: Option<&'a str>,
-    topics: Topics<'a>,
-    forgotten: ForgottenTopics<'a>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Topics<'a> {
-    reader: Reader<'a>,
-    version: i16,
-    left: usize,
+    topics: List<'a, FetchTopic<'a>>,
+    forgotten: List<'a, ForgottenTopic<'a>>,
 }
 
 /// A topic's partitions.
@@ -44,14 +37,7 @@ struct Topics<'a> {
 pub struct FetchTopic<'a> {
     /// Its name.
     pub name: &'a str,
-    partitions: Partitions<'a>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Partitions<'a> {
-    reader: Reader<'a>,
-    version: i16,
-    left: usize,
+    partitions: List<'a, FetchPartition>,
 }
 
 /// What is wanted of a partition.
@@ -71,24 +57,12 @@ pub struct FetchPartition {
     pub max_bytes: i32,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct ForgottenTopics<'a> {
-    reader: Reader<'a>,
-    left: usize,
-}
-
 /// Partitions that a session is to forget.
 #[derive(Clone, Copy, Debug)]
 pub struct ForgottenTopic<'a> {
     /// Their topic.
     pub name: &'a str,
-    partitions: Numbers<'a>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Numbers<'a> {
-    reader: Reader<'a>,
-    left: usize,
+    partitions: List<'a, Number>,
 }
 
 impl<'a> FetchRequest<'a> {
@@ -108,24 +82,11 @@ impl<'a> FetchRequest<'a> {
             7.. => (reader.i32()?, reader.i32()?),
             _ => (0, NONE),
         };
-        let left = reader.count(2)?;
-        let topics = Topics {
-            reader,
-            version,
-            left,
+        let topics = List::read(&mut reader, version)?;
+        let forgotten = match version {
+            7.. => List::read(&mut reader, version)?,
+            _ => List::none(&reader),
         };
-        let mut walk = topics;
-        while walk.left > 0 {
-            walk.read()?;
-        }
-        let mut reader = walk.reader;
-        let left = if version >= 7 { reader.count(2)? } else { 0 };
-        let forgotten = ForgottenTopics { reader, left };
-        let mut walk = forgotten;
-        while walk.left > 0 {
-            walk.read()?;
-        }
-        let mut reader = walk.reader;
         let rack = if version >= 11 {
             Some(reader.string()?)
         } else {
@@ -156,32 +117,14 @@ impl<'a> FetchRequest<'a> {
     }
 }
 
-impl<'a> Topics<'a> {
-    fn read(&mut self) -> Result<FetchTopic<'a>, DecodeError> {
-        let name = self.reader.string()?;
-        let left = self.reader.count(16)?;
-        let partitions = Partitions {
-            reader: self.reader,
-            version: self.version,
-            left,
-        };
-        let mut walk = partitions;
-        while walk.left > 0 {
-            walk.read()?;
-        }
-        self.reader = walk.reader;
-        self.reader.tags()?;
-        self.left -= 1;
+impl<'a> Element<'a> for FetchTopic<'a> {
+    const LEAST_BYTES: usize = 2;
+
+    fn read(reader: &mut Reader<'a>, version: i16) -> Result<FetchTopic<'a>, DecodeError> {
+        let name = reader.string()?;
+        let partitions = List::read(reader, version)?;
+        reader.tags()?;
         Ok(FetchTopic { name, partitions })
-    }
-}
-
-impl<'a> Iterator for Topics<'a> {
-    type Item = FetchTopic<'a>;
-
-    fn next(&mut self) -> Option<FetchTopic<'a>> {
-        // It was read once without an error.
-        (self.left > 0).then(|| self.read().ok())?
     }
 }
 
@@ -192,9 +135,10 @@ impl<'a> FetchTopic<'a> {
     }
 }
 
-impl Partitions<'_> {
-    fn read(&mut self) -> Result<FetchPartition, DecodeError> {
-        let (version, reader) = (self.version, &mut self.reader);
+impl<'a> Element<'a> for FetchPartition {
+    const LEAST_BYTES: usize = 16;
+
+    fn read(reader: &mut Reader<'a>, version: i16) -> Result<FetchPartition, DecodeError> {
         let partition = reader.i32()?;
         let current_leader_epoch = if version >= 9 { reader.i32()? } else { NONE };
         let offset = reader.i64()?;
@@ -206,7 +150,6 @@ impl Partitions<'_> {
         };
         let max_bytes = reader.i32()?;
         reader.tags()?;
-        self.left -= 1;
         Ok(FetchPartition {
             partition,
             current_leader_epoch,
@@ -218,52 +161,33 @@ impl Partitions<'_> {
     }
 }
 
-impl Iterator for Partitions<'_> {
-    type Item = FetchPartition;
+impl<'a> Element<'a> for ForgottenTopic<'a> {
+    const LEAST_BYTES: usize = 2;
 
-    fn next(&mut self) -> Option<FetchPartition> {
-        // It was read once without an error.
-        (self.left > 0).then(|| self.read().ok())?
-    }
-}
-
-impl<'a> ForgottenTopics<'a> {
-    fn read(&mut self) -> Result<ForgottenTopic<'a>, DecodeError> {
-        let name = self.reader.string()?;
-        let left = self.reader.count(4)?;
-        let partitions = Numbers {
-            reader: self.reader,
-            left,
-        };
-        self.reader.take(left * 4, "partition numbers")?;
-        self.reader.tags()?;
-        self.left -= 1;
+    fn read(reader: &mut Reader<'a>, version: i16) -> Result<ForgottenTopic<'a>, DecodeError> {
+        let name = reader.string()?;
+        let partitions = List::read(reader, version)?;
+        reader.tags()?;
         Ok(ForgottenTopic { name, partitions })
     }
 }
 
-impl<'a> Iterator for ForgottenTopics<'a> {
-    type Item = ForgottenTopic<'a>;
+/// A partition's number by itself.
+#[derive(Clone, Copy, Debug)]
+struct Number(i32);
 
-    fn next(&mut self) -> Option<ForgottenTopic<'a>> {
-        // It was read once without an error.
-        (self.left > 0).then(|| self.read().ok())?
+impl<'a> Element<'a> for Number {
+    const LEAST_BYTES: usize = 4;
+
+    fn read(reader: &mut Reader<'a>, _version: i16) -> Result<Number, DecodeError> {
+        reader.i32().map(Number)
     }
 }
 
 impl<'a> ForgottenTopic<'a> {
     /// Their numbers.
     pub fn partitions(&self) -> impl Iterator<Item = i32> + use<'a> {
-        self.partitions
-    }
-}
-
-impl Iterator for Numbers<'_> {
-    type Item = i32;
-
-    fn next(&mut self) -> Option<i32> {
-        self.left = self.left.checked_sub(1)?;
-        self.reader.i32().ok()
+        self.partitions.map(|number| number.0)
     }
 }
 

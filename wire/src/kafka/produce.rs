@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::{BufMut, BytesMut};
 
 use super::api::ApiKey;
-use super::read::{DecodeError, Reader};
+use super::read::{DecodeError, Element, List, Reader};
 use super::write::Writer;
 
 /// From this version on a request may name a transaction.
@@ -17,14 +17,7 @@ pub struct ProduceRequest<'a> {
     transactional_id: Option<&'a str>,
     acks: i16,
     timeout_ms: i32,
-    topics: Topics<'a>,
-}
-
-/// Topics that are still to be read.
-#[derive(Clone, Copy, Debug)]
-struct Topics<'a> {
-    reader: Reader<'a>,
-    left: usize,
+    topics: List<'a, ProduceTopic<'a>>,
 }
 
 /// A topic's partitions.
@@ -32,13 +25,7 @@ struct Topics<'a> {
 pub struct ProduceTopic<'a> {
     /// Its name.
     pub name: &'a str,
-    partitions: Partitions<'a>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Partitions<'a> {
-    reader: Reader<'a>,
-    left: usize,
+    partitions: List<'a, ProducePartition>,
 }
 
 /// A partition and the batch for it.
@@ -66,13 +53,8 @@ impl<'a> ProduceRequest<'a> {
             _ => None,
         };
         let (acks, timeout_ms) = (reader.i16()?, reader.i32()?);
-        let left = reader.count(2)?;
-        let topics = Topics { reader, left };
-        let mut walk = topics;
-        while walk.left > 0 {
-            walk.read()?;
-        }
-        walk.reader.tags()?;
+        let topics = List::read(&mut reader, version)?;
+        reader.tags()?;
         Ok(ProduceRequest {
             transactional_id,
             acks,
@@ -105,32 +87,14 @@ impl<'a> ProduceRequest<'a> {
     }
 }
 
-impl<'a> Topics<'a> {
-    /// Reads a topic and passes over it.
-    fn read(&mut self) -> Result<ProduceTopic<'a>, DecodeError> {
-        let name = self.reader.string()?;
-        let left = self.reader.count(5)?;
-        let partitions = Partitions {
-            reader: self.reader,
-            left,
-        };
-        let mut walk = partitions;
-        while walk.left > 0 {
-            walk.read()?;
-        }
-        self.reader = walk.reader;
-        self.reader.tags()?;
-        self.left -= 1;
+impl<'a> Element<'a> for ProduceTopic<'a> {
+    const LEAST_BYTES: usize = 2;
+
+    fn read(reader: &mut Reader<'a>, version: i16) -> Result<ProduceTopic<'a>, DecodeError> {
+        let name = reader.string()?;
+        let partitions = List::read(reader, version)?;
+        reader.tags()?;
         Ok(ProduceTopic { name, partitions })
-    }
-}
-
-impl<'a> Iterator for Topics<'a> {
-    type Item = ProduceTopic<'a>;
-
-    fn next(&mut self) -> Option<ProduceTopic<'a>> {
-        // It was read once without an error.
-        (self.left > 0).then(|| self.read().ok())?
     }
 }
 
@@ -141,22 +105,14 @@ impl ProduceTopic<'_> {
     }
 }
 
-impl Partitions<'_> {
-    fn read(&mut self) -> Result<ProducePartition, DecodeError> {
-        let index = self.reader.i32()?;
-        let records = self.reader.bytes()?;
-        self.reader.tags()?;
-        self.left -= 1;
+impl<'a> Element<'a> for ProducePartition {
+    const LEAST_BYTES: usize = 5;
+
+    fn read(reader: &mut Reader<'a>, _version: i16) -> Result<ProducePartition, DecodeError> {
+        let index = reader.i32()?;
+        let records = reader.bytes()?;
+        reader.tags()?;
         Ok(ProducePartition { index, records })
-    }
-}
-
-impl Iterator for Partitions<'_> {
-    type Item = ProducePartition;
-
-    fn next(&mut self) -> Option<ProducePartition> {
-        // It was read once without an error.
-        (self.left > 0).then(|| self.read().ok())?
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reading primitives in place (protocol guide, "Protocol Primitive Types"): big-endian numbers,
 //! strings and arrays in their older and their compact form, tagged fields.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use crate::error::{ErrorCode, WireError};
@@ -228,5 +229,68 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// Something that stands in an array.
+pub(super) trait Element<'a>: Sized {
+    /// The fewest bytes that one has.
+    const LEAST_BYTES: usize;
+
+    /// Reads one, and passes over all of it.
+    fn read(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError>;
+}
+
+/// An array that was found sound, read again one element at a time: nothing is allocated for it.
+#[derive(Debug)]
+pub(super) struct List<'a, T> {
+    reader: Reader<'a>,
+    version: i16,
+    left: usize,
+    element: PhantomData<T>,
+}
+
+impl<T> Clone for List<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for List<'_, T> {}
+
+impl<'a, T: Element<'a>> List<'a, T> {
+    /// Checks the array where `reader` is, and passes over it.
+    pub(super) fn read(reader: &mut Reader<'a>, version: i16) -> Result<List<'a, T>, DecodeError> {
+        let left = reader.count(T::LEAST_BYTES)?;
+        let list = List {
+            reader: *reader,
+            version,
+            left,
+            element: PhantomData,
+        };
+        for _ in 0..left {
+            T::read(reader, version)?;
+        }
+        Ok(list)
+    }
+
+    /// An array that a version has no room for.
+    pub(super) fn none(reader: &Reader<'a>) -> List<'a, T> {
+        List {
+            reader: *reader,
+            version: 0,
+            left: 0,
+            element: PhantomData,
+        }
+    }
+}
+
+impl<'a, T: Element<'a>> Iterator for List<'a, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.left = self.left.checked_sub(1)?;
+        // It was read once without an error.
+        T::read(&mut self.reader, self.version).ok()
     }
 }
