@@ -202,7 +202,11 @@ impl<E: Env> Broker<E> {
         let checked = self.check(topic, partition, batch).inspect_err(|_| {
             count(&self.counters.refused_batches, 1);
         })?;
-        let checked = self.recompressed(topic.config.compression, checked).await?;
+        let checked = match topic.config.compression {
+            CompressionType::Producer => checked,
+            // Apart, so that it costs those nothing who keep batches as they come.
+            wanted => Box::pin(self.recompressed(wanted, checked)).await?,
+        };
         let owner = self.owner(checked.partition);
         if owner == self.shard_id {
             return self.append_here(checked).await;
