@@ -7,6 +7,7 @@ mod process;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use kafka_client::stream::Stream;
 use kafka_client::{KafkaClient, batch, produce, text, topic_name};
 use millrace_wire::batch::{Compression, Records, split_batches};
 use millrace_wire::kafka::control::messages::create_topics_request::{
@@ -452,9 +453,11 @@ fn what_may_not_be_produced_is_refused_for_its_partition() {
 #[test]
 fn a_session_of_requests_cut_at_every_byte_harms_nothing() {
     let (_data, broker) = broker();
-    let mut stream = BytesMut::new();
+    let mut bytes = BytesMut::new();
+    let mut number = 0;
     let mut add = |key: ApiKey, version, request: RequestKind| {
-        write_request(key, version, 1, "cut", &request, &mut stream).expect("it fits");
+        number += 1;
+        write_request(key, version, number, "cut", &request, &mut bytes).expect("it fits");
     };
     add(ApiKey::ApiVersions, 3, sample(ApiKey::ApiVersions, 3));
     add(ApiKey::Metadata, 9, sample(ApiKey::Metadata, 9));
@@ -467,16 +470,10 @@ fn a_session_of_requests_cut_at_every_byte_harms_nothing() {
         4,
         sample(ApiKey::DescribeConfigs, 4),
     );
-    for cut in 1..stream.len() {
-        let mut client = KafkaClient::connect(broker.address);
-        client.write(&stream[..cut]).expect("sent");
-        if cut % 7 == 0 {
-            // The rest comes later: every answer comes, as if nothing had happened.
-            client.write(&stream[cut..]).expect("sent");
-            for _ in 0..7 {
-                client.receive_bytes().expect("an answer");
-            }
-        }
-    }
+    let stream = Stream::parse(&bytes);
+    stream.whole(broker.address);
+    stream.in_two_parts(broker.address);
+    stream.truncated(broker.address);
+    broker.must_have_let_go(0);
     broker.must_serve("after");
 }

@@ -2,8 +2,10 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod stream;
+
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -75,6 +77,14 @@ impl KafkaClient {
         let (number, response) = self.receive(key, version);
         assert_eq!(number, sent, "{key:?} {version}");
         response
+    }
+
+    /// Says that there are no more requests; what comes until the broker closes.
+    pub fn finish(&mut self) -> io::Result<Vec<u8>> {
+        self.stream.shutdown(Shutdown::Write)?;
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest)?;
+        Ok(rest)
     }
 
     /// Whether the broker closes the connection instead of answering.

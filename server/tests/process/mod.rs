@@ -233,8 +233,26 @@ impl Broker {
     /// Whether it still answers.
     #[track_caller]
     pub fn must_answer(&self) {
-        let pong = self.enter_within(PATIENCE).ask(PingRequest {}, &[]).0;
-        assert!(matches!(pong, Response::Ping(_)), "{pong:?}");
+        self.enter_within(PATIENCE).ping();
+    }
+
+    /// Whether nothing panicked, and every connection that a client left is gone: `ours` are open.
+    #[track_caller]
+    pub fn must_have_let_go(&self, ours: u64) {
+        let mut client = self.enter_within(PATIENCE);
+        let end = Instant::now() + PATIENCE;
+        loop {
+            assert_eq!(client.counter("panics"), 0);
+            let open = client.counter("open_connections");
+            if open == ours + 1 {
+                return;
+            }
+            assert!(
+                Instant::now() < end,
+                "{open} connections are open, {ours} are held"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Whether it still serves: it makes a topic, takes a record and gives it back.
@@ -325,6 +343,32 @@ impl Client {
             Response::Handshake(response) => response,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[track_caller]
+    pub fn ping(&mut self) {
+        let pong = self.ask(PingRequest {}, &[]).0;
+        assert!(matches!(pong, Response::Ping(_)), "{pong:?}");
+    }
+
+    /// A counter of all shards together.
+    #[track_caller]
+    pub fn counter(&mut self, name: &str) -> u64 {
+        let Response::Stats(stats) = self.ask(StatsRequest {}, &[]).0 else {
+            panic!("another answer")
+        };
+        let counters = stats.shards.iter().flat_map(|shard| &shard.counters);
+        let named: Vec<_> = counters.filter(|counter| counter.name == name).collect();
+        assert_eq!(named.len(), stats.shards.len(), "{name} is counted");
+        named.iter().map(|counter| counter.value).sum()
+    }
+
+    /// Deletes a topic, if it is there.
+    #[track_caller]
+    pub fn delete_topic(&mut self, name: &str) {
+        let request = DeleteTopicRequest { name: name.into() };
+        let answer = self.ask(request, &[]).0;
+        assert!(matches!(answer, Response::DeleteTopic(_)), "{answer:?}");
     }
 
     pub fn create_topic(&mut self, name: &str, partitions: u32) {
