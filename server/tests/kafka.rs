@@ -477,3 +477,15 @@ fn a_session_of_requests_cut_at_every_byte_harms_nothing() {
     broker.must_have_let_go(0);
     broker.must_serve("after");
 }
+
+#[test]
+fn a_large_request_cut_at_every_byte_harms_nothing() {
+    let (_data, broker) = broker();
+    let mut bytes = BytesMut::new();
+    // Long enough to be read into memory of its own; the name that a client gives itself does it.
+    let name = "n".repeat(17_000);
+    let request = sample(ApiKey::ApiVersions, 0);
+    write_request(ApiKey::ApiVersions, 0, 1, &name, &request, &mut bytes).expect("it fits");
+    Stream::parse(&bytes).in_two_parts(broker.address);
+    broker.must_have_let_go(0);
+}

@@ -87,14 +87,6 @@ impl Stream {
         requests.flat_map(|request| request.bytes.clone()).collect()
     }
 
-    /// How many positions there are to cut it at.
-    pub fn len(&self) -> usize {
-        self.requests
-            .iter()
-            .map(|request| request.bytes.len())
-            .sum()
-    }
-
     /// Sends all of it at once. Every answer comes in its turn and can be read, and the connection stays.
     pub fn whole(&self, address: SocketAddr) {
         let mut client = KafkaClient::connect(address);
@@ -109,33 +101,24 @@ impl Stream {
     }
 
     /// Sends every request once for each place inside it, on one connection: what is behind the cut
-    /// goes out together with the next beginning. The answer to the one shows that the broker has
-    /// read, and so has the other, without its end.
+    /// goes out together with a probe and the next beginning. The answer to the probe shows that the
+    /// broker has read, and so has the beginning, without its end.
     pub fn in_two_parts(&self, address: SocketAddr) {
         let mut client = KafkaClient::connect(address);
-        // The end of what is begun, and the numbers of the answers that it brings.
-        let (mut end, mut due): (Vec<u8>, Vec<i32>) = (Vec::new(), Vec::new());
+        let mut begun: Option<Begun> = None;
         for request in &self.requests {
             for cut in 1..request.bytes.len() {
-                let place = format!("{:?} {} cut at {cut}", request.key, request.version);
-                let (begin, rest) = request.bytes.split_at(cut);
-                end.extend_from_slice(begin);
-                client.write(&end).expect(&place);
-                due.drain(..)
-                    .for_each(|number| client.must_hear(number, &place));
-                end.clear();
-                end.extend_from_slice(rest);
-                if request.answered {
-                    due.push(request.number);
-                } else {
-                    end.extend_from_slice(&PROBE);
-                    due.push(PROBE_NUMBER);
+                let (begin, end) = request.bytes.split_at(cut);
+                let next = Begun { request, cut, end };
+                match begun.replace(next) {
+                    Some(before) => before.complete(&mut client, begin),
+                    None => client.write(begin).expect("the broker reads"),
                 }
             }
         }
-        client.write(&end).expect("the broker reads");
-        due.into_iter()
-            .for_each(|number| client.must_hear(number, "the last"));
+        if let Some(last) = begun {
+            last.complete(&mut client, &[]);
+        }
         client.must_end("cut everywhere");
     }
 
@@ -193,6 +176,26 @@ impl Stream {
         ends.take_while(move |(end, _)| *end <= cut)
             .filter(|(_, request)| request.answered)
             .map(|(_, request)| request.number)
+    }
+}
+
+/// A request of which the broker has the first part.
+struct Begun<'a> {
+    request: &'a Request,
+    cut: usize,
+    end: &'a [u8],
+}
+
+impl Begun<'_> {
+    /// Sends the other part, and behind it the beginning of what is next; the answers come.
+    fn complete(self, client: &mut KafkaClient, next: &[u8]) {
+        let Begun { request, cut, end } = self;
+        let place = format!("{:?} {} cut at {cut}", request.key, request.version);
+        client.write(&[end, &PROBE, next].concat()).expect(&place);
+        if request.answered {
+            client.must_hear(request.number, &place);
+        }
+        client.must_hear(PROBE_NUMBER, &place);
     }
 }
 

@@ -242,7 +242,7 @@ impl Broker {
         let mut client = self.enter_within(PATIENCE);
         let end = Instant::now() + PATIENCE;
         loop {
-            assert_eq!(client.counter("panics"), 0);
+            assert_eq!(client.counter("panics"), 0, "something panicked");
             let open = client.counter("open_connections");
             if open == ours + 1 {
                 return;
