@@ -1,5 +1,9 @@
 //! Kafka's requests, of every kind and version that is served.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
 use bytes::{Bytes, BytesMut};
 use millrace_wire::kafka::control::messages as m;
 use millrace_wire::kafka::control::{RequestKind, StrBytes, decode_request, write_request};
@@ -74,7 +78,50 @@ fn seed(file: &'static str, key: ApiKey, version: i16, request: impl Into<Reques
     (file, out[4..].to_vec())
 }
 
+/// Requests of real clients, from the recordings that the broker's tests replay: each client's first of
+/// every kind and version.
+fn recorded_seeds() -> Vec<Seed> {
+    let folder =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../server/tests/kafka_clients/recordings");
+    let files = fs::read_dir(&folder).expect("the recordings are there");
+    let files = files.map(|file| file.expect("a file").path());
+    let recordings = files.filter(|file| file.extension().is_some_and(|end| end == "bin"));
+    let mut seeds = BTreeMap::new();
+    for file in recordings {
+        let client = file.file_stem().expect("a name").to_string_lossy();
+        let recording = fs::read(&file).expect("a recording");
+        for connection in with_lengths(&recording) {
+            for request in with_lengths(connection) {
+                let head = RequestHead::parse(request).expect("a request's head");
+                let key = ApiKey::from_number(head.api_key).expect("a known request");
+                let name = format!("{client}_{}_{}", key.name(), head.api_version);
+                seeds.entry(name).or_insert_with(|| request.to_vec());
+            }
+        }
+    }
+    // Names live as long as the program, as those in this file do.
+    let named = |(name, bytes): (String, Vec<u8>)| (&*name.leak(), bytes);
+    seeds.into_iter().map(named).collect()
+}
+
+/// Pieces that each have four bytes of length before them.
+fn with_lengths(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut pieces = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk() {
+        let (piece, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        pieces.push(piece);
+        bytes = rest;
+    }
+    pieces
+}
+
 pub(crate) fn request_seeds() -> Vec<Seed> {
+    let mut seeds = sample_seeds();
+    seeds.append(&mut recorded_seeds());
+    seeds
+}
+
+fn sample_seeds() -> Vec<Seed> {
     let partition = m::produce_request::PartitionProduceData::default()
         .with_records(Some(Bytes::from_static(b"any bytes")));
     let data = m::produce_request::TopicProduceData::default()
