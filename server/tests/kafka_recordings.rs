@@ -8,6 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use kafka_client::stream::Stream;
+use millrace_wire::kafka::control::ResponseKind;
 use process::{Broker, Client};
 
 /// Where the recorded clients' records go; there before they come (`recorder.py`).
@@ -64,7 +65,8 @@ fn replay(file: &str) {
         // Its own requests find what they found then, and not what other replays have left.
         begin_anew(&mut witnesses[0]);
         for stream in &streams {
-            stream.whole(broker.address);
+            let answers = stream.whole(broker.address);
+            answers.iter().for_each(must_have_stored);
         }
         stream.in_two_parts(broker.address);
         stream.begun_in_two_parts(broker.address, &mut witnesses);
@@ -82,6 +84,15 @@ fn enter(broker: &Broker, shard: u16) -> Client {
     let mut client = broker.connect();
     assert_eq!(client.handshake(Some(shard)).shard, shard);
     client
+}
+
+/// What was produced then is as good today: the topic for it is there.
+fn must_have_stored(answer: &ResponseKind) {
+    if let ResponseKind::Produce(produced) = answer {
+        let topics = produced.responses.iter();
+        let mut partitions = topics.flat_map(|topic| &topic.partition_responses);
+        assert!(partitions.all(|it| it.error_code == 0), "{produced:?}");
+    }
 }
 
 fn begin_anew(client: &mut Client) {

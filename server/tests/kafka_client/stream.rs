@@ -12,6 +12,7 @@
 
 use std::net::SocketAddr;
 
+use millrace_wire::kafka::control::ResponseKind;
 use millrace_wire::kafka::{ApiKey, ProduceRequest, RequestHead};
 
 use super::KafkaClient;
@@ -87,17 +88,21 @@ impl Stream {
         requests.flat_map(|request| request.bytes.clone()).collect()
     }
 
-    /// Sends all of it at once. Every answer comes in its turn and can be read, and the connection stays.
-    pub fn whole(&self, address: SocketAddr) {
+    /// Sends all of it at once. Every answer comes in its turn and can be read, and the connection
+    /// stays. What was answered.
+    pub fn whole(&self, address: SocketAddr) -> Vec<ResponseKind> {
         let mut client = KafkaClient::connect(address);
         client.write(&self.bytes()).expect("the broker reads");
+        let mut answers = Vec::new();
         for request in self.requests.iter().filter(|request| request.answered) {
-            let (number, _) = client.receive(request.key, request.version);
+            let (number, answer) = client.receive(request.key, request.version);
             assert_eq!(number, request.number, "{:?}", request.key);
+            answers.push(answer);
         }
         client.write(&PROBE).expect("the broker reads");
         client.must_hear(PROBE_NUMBER, "after all of it");
         client.must_end("after all of it");
+        answers
     }
 
     /// Sends every request once for each place inside it, on one connection: what is behind the cut
