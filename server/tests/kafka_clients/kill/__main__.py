@@ -4,6 +4,7 @@ import argparse
 import logging
 import random
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def main() -> int:
     print(f"scripts/kafka-kill --rounds {asked.rounds} --seed {seed}", flush=True)
     if asked.data is not None:
         asked.data.mkdir(parents=True, exist_ok=True)
+    # So that the broker and the clients are not left behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     run = Rounds(seed, asked.data and asked.data.resolve())
     try:
         run.run(asked.rounds)

@@ -5,6 +5,9 @@ from collections import defaultdict
 
 from .ledger import Ledger
 
+#: Who asks for the logs' ends after each restart. Nothing is counted as having come back before that.
+NEW_CLIENT = "a new client"
+
 
 class Report:
     def __init__(self):
@@ -32,10 +35,12 @@ class Report:
         for client in readers:
             name = client.name
             self._lines.append(f"{name}'s consumer: {ledger.read[name]} read" + self._back(f"{name}'s consumer"))
+        self._lines.append(f"{NEW_CLIENT} that asks for the logs' ends" + self._back(NEW_CLIENT))
 
     def _back(self, who: str) -> str:
         waited = self._waited[who]
-        return f"; back after {statistics.median(waited):.2f} s (median), {max(waited):.2f} s (worst)"
+        verb = "answered" if who == NEW_CLIENT else "back"
+        return f"; {verb} after {statistics.median(waited):.2f} s (median), {max(waited):.2f} s (worst)"
 
     def text(self) -> str:
         head = (

@@ -16,7 +16,7 @@ from .consumers import READERS, read_anew
 from .ledger import Ledger, Place
 from .producers import PRODUCERS, Running
 from .records import PARTITIONS, value_of
-from .report import Report
+from .report import NEW_CLIENT, Report
 
 #: What a client is given to come back by itself, or to end what is under way.
 PATIENCE_SECONDS = 60
@@ -123,7 +123,8 @@ class Rounds:
             self.report.killed_early += 1
         self._pause()
         ends, ready_at = self._restart(f"round {number}")
-        waited = self._come_back(f"round {number}", ends, ready_at)
+        waited = {NEW_CLIENT: time.monotonic() - ready_at}
+        waited |= self._come_back(f"round {number}", ends, ready_at)
         self.report.came_back(waited)
         if number % FULL_READ_ROUNDS == 0 and number < rounds:
             self._read_anew(f"a new reader in round {number}")

@@ -45,7 +45,9 @@ const producer = kafka.producer({
 
 let stopping = false
 let next = 0
-const draw = most => Math.random() * most
+let draws = 0
+const draw = most =>
+  (drawn(`${seed}/${producerName}/draw ${draws++}`, 4).readUInt32BE(0) / 2 ** 32) * most
 const print = line => process.stdout.write(JSON.stringify(line) + '\n')
 
 async function sendOnce() {
