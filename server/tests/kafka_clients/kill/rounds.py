@@ -7,8 +7,11 @@ import sys
 import time
 from pathlib import Path
 
-from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+from kafka import KafkaConsumer
+from kafka import TopicPartition as PythonPartition
+from kafka.errors import KafkaError
 
 from harness import Broker
 
@@ -79,11 +82,11 @@ class Rounds:
             for number in range(1, rounds + 1):
                 self._one_round(number, rounds)
             self._end()
+        except (KafkaException, KafkaError) as error:
+            raise Broken(f"a new client failed: {error}; the broker's log is {self.broker.log}") from error
         except RuntimeError as error:
             # What `Broker` says of a process that does not start.
             raise Broken(f"{error}\nStart it again on the same folder to look closer") from error
-        except KafkaException as error:
-            raise Broken(f"a new client failed: {error}; the broker's log is {self.broker.log}") from error
         finally:
             for client in self.producers:
                 if hasattr(client, "kill"):
@@ -156,19 +159,15 @@ class Rounds:
 
     def _bounds(self) -> dict[Place, tuple[int, int]]:
         """First and next offset of every partition, as a new client is told."""
-        admin = AdminClient({"bootstrap.servers": self.broker.address, "log_level": 0})
-        found = []
-        for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):
-            asked = {TopicPartition(*place): spec for place in self._places}
-            answers = admin.list_offsets(asked)
-            found.append(
-                {
-                    (place.topic, place.partition): answer.result(timeout=CALL_SECONDS).offset
-                    for place, answer in answers.items()
-                }
-            )
-        first, end = found
-        return {place: (first[place], end[place]) for place in first}
+        # A new librdkafka now and then takes three seconds for this: it forgets a request that is under
+        # way when it learns which broker it is that it was told to begin with.
+        client = KafkaConsumer(bootstrap_servers=self.broker.address, group_id=None)
+        try:
+            asked = [PythonPartition(*place) for place in self._places]
+            first, end = client.beginning_offsets(asked), client.end_offsets(asked)
+        finally:
+            client.close()
+        return {tuple(place): (first[place], end[place]) for place in asked}
 
     def _come_back(self, when: str, ends: dict[Place, int], ready_at: float) -> dict[str, float]:
         """Waits until every client has had to do with a record at or after these ends."""
