@@ -26,8 +26,8 @@ class Report:
             name = client.name
             line = (
                 f"{name}'s producer: {ledger.acknowledged[name]} acknowledged, "
-                f"{ledger.unacknowledged(name)} more there unacknowledged, "
-                f"{ledger.duplicates(name)} of all duplicates, {client.unsent} given up"
+                f"{ledger.unacknowledged(name)} more stored ({ledger.duplicates(name)} duplicates, by retries), "
+                f"{client.unsent} given up"
             )
             if client.errors:
                 line += f" ({'; '.join(sorted(client.errors))})"
