@@ -17,3 +17,51 @@ need_tools() {
         exit 1
     fi
 }
+
+# Names the broker that real clients are held against: MILLRACE_BINARY, or a debug build made now.
+build_millrace() {
+    [ -z "${MILLRACE_BINARY:-}" ] || return 0
+    need_tools cargo cc git
+    say cargo build -q -p millrace-server --bin millrace
+    export MILLRACE_BINARY="$PWD/target/debug/millrace"
+}
+
+# Installs the Kafka clients for Python and Node below target/kafka-clients, from their registries, in
+# pinned versions. Sets `tests` and `installed`, the folders of the tests and of the clients; ends with 77,
+# and a line that says why, where they cannot be had.
+install_kafka_clients() {
+    cannot() {
+        echo "Missing: $1, then run $0 again." >&2
+        exit 77
+    }
+    # Installs again only when what is wanted has changed.
+    up_to_date() {
+        cmp -s "$1" "$installed/$2" 2>/dev/null
+    }
+
+    local tool
+    for tool in python3 node npm; do
+        command -v "$tool" >/dev/null ||
+            cannot "$tool. Install Python 3 with its venv module and Node.js with npm"
+    done
+    tests="$PWD/server/tests/kafka_clients"
+    installed="$PWD/target/kafka-clients"
+    mkdir -p "$installed"
+    if ! up_to_date "$tests/requirements.txt" requirements.txt; then
+        rm -rf "$installed/python"
+        python3 -m venv "$installed/python" ||
+            cannot "Python's venv module. Install it (Debian: python3-venv)"
+        say "$installed/python/bin/pip" install --quiet --disable-pip-version-check -r "$tests/requirements.txt" ||
+            cannot "the Python clients (pip said why). Give pip a registry that it can reach"
+        cp "$tests/requirements.txt" "$installed/requirements.txt"
+    fi
+    if ! up_to_date "$tests/package-lock.json" package-lock.json; then
+        mkdir -p "$installed/node"
+        cp "$tests/package.json" "$tests/package-lock.json" "$installed/node/"
+        (cd "$installed/node" && say npm ci --no-audit --no-fund) ||
+            cannot "the JavaScript clients (npm said why). Give npm a registry that it can reach"
+        cp "$tests/package-lock.json" "$installed/package-lock.json"
+    fi
+    export KAFKA_CLIENTS_NODE_MODULES="$installed/node/node_modules"
+    export PYTHONDONTWRITEBYTECODE=1
+}

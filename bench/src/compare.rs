@@ -3,7 +3,7 @@
 
 use crate::progress::Progress;
 use crate::record::compare_pairs;
-use crate::report::model::{Comparison, Repetition, SeriesResult};
+use crate::report::model::{ComparedFigure, Comparison, Repetition, SeriesResult};
 use crate::run::{RunError, RunSettings, Session, Target, bottleneck, run_once};
 use crate::workload::Workload;
 
@@ -19,12 +19,21 @@ const FIGURES: [Figure; 4] = [
     }),
 ];
 
+/// One of the two.
+pub struct Side<'a> {
+    /// What it is called in the report.
+    pub name: &'a str,
+    /// What is measured.
+    pub target: &'a Target,
+    /// What is spoken to it, and how it is measured.
+    pub settings: &'a RunSettings,
+}
+
 /// Runs `pairs` pairs; who goes first alternates.
 pub fn compare(
-    targets: [(&str, &Target); 2],
+    sides: &[Side<'_>; 2],
     workload: &Workload,
     pairs: usize,
-    settings: &RunSettings,
     progress: &mut dyn Progress,
 ) -> Result<(Comparison, Vec<String>), RunError> {
     let mut runs: Vec<[Repetition; 2]> = Vec::new();
@@ -33,7 +42,11 @@ pub fn compare(
         let order = if pair % 2 == 0 { [0, 1] } else { [1, 0] };
         let mut both = [Repetition::default(), Repetition::default()];
         for side in order {
-            let (name, target) = targets[side];
+            let Side {
+                name,
+                target,
+                settings,
+            } = sides[side];
             progress.begin(&format!("{} {}/{pairs}: {name}", workload.name, pair + 1));
             let mut session = Session::open(target)?;
             both[side] = run_once(&mut session, workload, settings, progress)?.repetition;
@@ -50,8 +63,8 @@ pub fn compare(
     progress.finished();
     let mut comparison = Comparison {
         workload: workload.name.clone(),
-        a: targets[0].0.to_owned(),
-        b: targets[1].0.to_owned(),
+        a: sides[0].name.to_owned(),
+        b: sides[1].name.to_owned(),
         figures: Vec::new(),
     };
     for series in series_names(&runs) {
@@ -60,12 +73,34 @@ pub fn compare(
                 let series = run.series.iter().find(|s| s.name == series);
                 series.map_or(f64::NAN, |series| read(series, run.seconds))
             };
-            let values: Vec<(f64, f64)> = runs.iter().map(|[a, b]| (value(a), value(b))).collect();
-            let figure = compare_pairs(&format!("{series} {name}"), unit, &values);
-            comparison.figures.extend(figure);
+            comparison
+                .figures
+                .extend(compared(&format!("{series} {name}"), unit, &runs, value));
         }
     }
+    let cpu = compared("broker CPU for each record", "ns", &runs, cpu_each);
+    comparison.figures.extend(cpu);
     Ok((comparison, notes))
+}
+
+fn compared(
+    figure: &str,
+    unit: &str,
+    runs: &[[Repetition; 2]],
+    value: impl Fn(&Repetition) -> f64,
+) -> Option<ComparedFigure> {
+    let values: Vec<(f64, f64)> = runs.iter().map(|[a, b]| (value(a), value(b))).collect();
+    compare_pairs(figure, unit, &values)
+}
+
+/// CPU time of the broker for each record, ns; of records that were produced and fetched, for both.
+/// Not a number for a broker that this program did not start.
+fn cpu_each(run: &Repetition) -> f64 {
+    let records = run.series.iter().map(|series| series.records).max();
+    match (run.broker_cpu_seconds, records) {
+        (Some(seconds), Some(records)) if records > 0 => seconds * 1e9 / records as f64,
+        _ => f64::NAN,
+    }
 }
 
 fn series_names(runs: &[[Repetition; 2]]) -> Vec<String> {

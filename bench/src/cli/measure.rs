@@ -7,9 +7,11 @@ use clap::Args;
 use super::options::{OutputOptions, TargetOptions, WorkloadOptions};
 use super::run::measure_limits;
 use super::{Failure, begin_report, progress, target_name, write_report};
+use crate::compare::Side;
 use crate::figures::{self, ROWS};
 use crate::progress::Progress;
-use crate::run::{Session, Target};
+use crate::protocol::ProtocolName;
+use crate::run::{RunSettings, Session, Target};
 use crate::sweep::{Quantile, SweepPlan};
 
 /// Raise the rate of producing until a latency bound breaks.
@@ -46,7 +48,8 @@ pub struct SweepArguments {
 #[derive(Args)]
 #[command(after_help = "Examples:
   millrace-bench compare ./millrace-before ./millrace-after --workload small-records
-  millrace-bench compare localhost:9092 localhost:9192 --workload produce --rate 20000")]
+  millrace-bench compare localhost:9092 localhost:9192 --workload produce --rate 20000
+  millrace-bench compare ./millrace ./millrace --protocol-b kafka")]
 pub struct CompareArguments {
     /// A millrace program, or HOST:PORT of a broker that runs.
     a: String,
@@ -58,6 +61,9 @@ pub struct CompareArguments {
     /// How many pairs of runs.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
     pairs: u16,
+    /// What is spoken to B [default: what is spoken to A].
+    #[arg(long, value_enum, value_name = "PROTOCOL")]
+    protocol_b: Option<ProtocolName>,
     #[command(flatten)]
     change: WorkloadOptions,
     #[command(flatten)]
@@ -92,6 +98,9 @@ pub struct FiguresArguments {
     /// How often each is run; figures are medians.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
     repetitions: u16,
+    /// Leave out the column that has the same through Kafka's protocol: half of the time.
+    #[arg(long)]
+    without_kafka: bool,
     #[command(flatten)]
     target: TargetOptions,
     #[command(flatten)]
@@ -132,15 +141,28 @@ pub(super) fn sweep(arguments: &SweepArguments) -> Result<(), Failure> {
 pub(super) fn compare(arguments: &CompareArguments) -> Result<(), Failure> {
     let workload = arguments.change.workload(&arguments.workload)?;
     let settings = arguments.target.settings()?;
+    let settings_b = RunSettings {
+        protocol: arguments.protocol_b.unwrap_or(settings.protocol),
+        ..settings.clone()
+    };
     let [a, b] = [&arguments.a, &arguments.b].map(|name| arguments.target.named_target(name));
     let (a, b) = (a?, b?);
     let mut report = begin_report(&arguments.target)?;
     let mut progress = progress()?;
-    let (name_a, name_b) = (target_name(&a), target_name(&b));
-    let targets = [(&name_a[..], &a), (&name_b[..], &b)];
+    let mut names = [target_name(&a), target_name(&b)];
+    if settings.protocol != settings_b.protocol {
+        for (name, settings) in names.iter_mut().zip([&settings, &settings_b]) {
+            name.push_str(&format!(" ({})", settings.protocol));
+        }
+    }
+    let side = |number: usize, target, settings| Side {
+        name: &names[number],
+        target,
+        settings,
+    };
+    let sides = [side(0, &a, &settings), side(1, &b, &settings_b)];
     let pairs = usize::from(arguments.pairs);
-    let (comparison, notes) =
-        crate::compare::compare(targets, &workload, pairs, &settings, &mut progress)?;
+    let (comparison, notes) = crate::compare::compare(&sides, &workload, pairs, &mut progress)?;
     report.comparisons.push(comparison);
     report.notes = notes;
     write_report(&report, &arguments.output)
@@ -183,9 +205,14 @@ pub(super) fn figures(arguments: &FiguresArguments) -> Result<(), Failure> {
     let mut progress = progress()?;
     report.limits = Some(measure_limits(&arguments.target, &mut progress)?);
     if !progress.stopped() {
-        let repetitions = usize::from(arguments.repetitions);
-        let (rows, report) = (&arguments.rows, &mut report);
-        figures::measure(rows, &broker, repetitions, &settings, report, &mut progress)?;
+        let plan = figures::Plan {
+            only: &arguments.rows,
+            broker: &broker,
+            repetitions: usize::from(arguments.repetitions),
+            settings: &settings,
+            beside_kafka: settings.protocol == ProtocolName::Native && !arguments.without_kafka,
+        };
+        figures::measure(&plan, &mut report, &mut progress)?;
     }
     write_report(&report, &arguments.output)
 }

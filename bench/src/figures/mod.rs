@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use crate::broker::BrokerSettings;
 use crate::load::Pace;
 use crate::progress::Progress;
+use crate::protocol::ProtocolName;
 use crate::record::Summary;
 use crate::report::medians;
 use crate::report::model::{
-    Bound, Limits, Repetition, Report, SeriesResult, Target as Aim, WorkloadResult,
+    Bound, Limits, Repetition, Report, SeriesResult, Target as Aim, ThroughKafka, WorkloadResult,
 };
 use crate::run::{
     Outcome, RunError, RunSettings, Session, Target, bottleneck, make_topics, remove_topics,
@@ -22,19 +23,30 @@ use crate::workload::Workload;
 
 pub use rows::ROWS;
 
-/// Measures the rows of these names, all if there are none, into a report that has its limits.
+/// What is to be measured, and how.
+pub struct Plan<'a> {
+    /// Names of rows; all if there are none.
+    pub only: &'a [String],
+    /// The broker that each row starts.
+    pub broker: &'a BrokerSettings,
+    /// How often each workload is run.
+    pub repetitions: usize,
+    /// What is spoken, and how it is measured.
+    pub settings: &'a RunSettings,
+    /// Whether each row is measured through Kafka's protocol as well, right after it.
+    pub beside_kafka: bool,
+}
+
+/// Measures rows into a report that has its limits.
 pub fn measure(
-    only: &[String],
-    broker: &BrokerSettings,
-    repetitions: usize,
-    settings: &RunSettings,
+    plan: &Plan<'_>,
     report: &mut Report,
     progress: &mut dyn Progress,
 ) -> Result<(), RunError> {
     let mut figures = Figures {
-        broker,
-        repetitions,
-        settings,
+        broker: plan.broker,
+        repetitions: plan.repetitions,
+        settings: plan.settings.clone(),
         limits: report.limits.clone().unwrap_or_default(),
         results: Vec::new(),
         notes: Vec::new(),
@@ -42,9 +54,13 @@ pub fn measure(
         half_rate: None,
     };
     for row in ROWS {
-        let wanted = only.is_empty() || only.iter().any(|name| name == row.name);
+        let wanted = plan.only.is_empty() || plan.only.iter().any(|name| name == row.name);
         if wanted && !figures.progress.stopped() {
+            let before = figures.results.len();
             (row.measure)(&mut figures)?;
+            if plan.beside_kafka && row.has_clients && !figures.progress.stopped() {
+                figures.measure_through_kafka(row, before)?;
+            }
         }
     }
     figures.progress.finished();
@@ -61,7 +77,7 @@ pub fn measure(
 pub struct Figures<'a> {
     broker: &'a BrokerSettings,
     repetitions: usize,
-    settings: &'a RunSettings,
+    settings: RunSettings,
     limits: Limits,
     results: Vec<WorkloadResult>,
     notes: Vec<String>,
@@ -76,10 +92,40 @@ pub struct Row {
     pub name: &'static str,
     /// What it measures.
     pub about: &'static str,
+    /// Whether anything of it goes through a protocol.
+    has_clients: bool,
     measure: fn(&mut Figures<'_>) -> Result<(), RunError>,
 }
 
 impl Figures<'_> {
+    /// Measures a row again through Kafka's protocol, and puts what came of it beside the row's results,
+    /// which begin at `first`.
+    fn measure_through_kafka(&mut self, row: &Row, first: usize) -> Result<(), RunError> {
+        let (protocol, half_rate) = (self.settings.protocol, self.half_rate);
+        let mut native = self.results.split_off(first);
+        self.settings.protocol = ProtocolName::Kafka;
+        let measured = (row.measure)(self);
+        self.settings.protocol = protocol;
+        self.half_rate = half_rate.or(self.half_rate);
+        measured?;
+        let mut kafka = self.results.split_off(first);
+        for (native, kafka) in native.iter_mut().zip(&mut kafka) {
+            put_beside(&mut native.bounds, std::mem::take(&mut kafka.bounds));
+            kafka.name.push_str(THROUGH_KAFKA);
+        }
+        self.results.extend(native);
+        self.results.extend(kafka);
+        Ok(())
+    }
+
+    /// What a workload is called in a note.
+    fn called(&self, workload: &Workload) -> String {
+        match self.settings.protocol {
+            ProtocolName::Native => workload.name.clone(),
+            ProtocolName::Kafka => format!("{}{THROUGH_KAFKA}", workload.name),
+        }
+    }
+
     /// A broker for one row, with more configuration than the others have.
     fn session(&self, set: &[(&str, &str)]) -> Result<Session, RunError> {
         let mut broker = self.broker.clone();
@@ -132,12 +178,12 @@ impl Figures<'_> {
         let mut results = workloads.map(begin);
         let mut topics = Vec::new();
         for workload in workloads {
-            topics.push(make_topics(session, workload, self.settings)?);
+            topics.push(make_topics(session, workload, &self.settings)?);
         }
         for number in 1..=self.repetitions {
             for ((workload, result), topics) in workloads.iter().zip(&mut results).zip(&topics) {
                 self.begin_repetition(workload, number);
-                let outcome = run_on(session, workload, topics, self.settings, self.progress)?;
+                let outcome = run_on(session, workload, topics, &self.settings, self.progress)?;
                 self.note(workload, outcome, result);
             }
             if self.progress.stopped() {
@@ -145,7 +191,7 @@ impl Figures<'_> {
             }
         }
         for topics in &topics {
-            remove_topics(session, topics, self.settings);
+            remove_topics(session, topics, &self.settings);
         }
         Ok(results)
     }
@@ -158,24 +204,24 @@ impl Figures<'_> {
         result: &mut WorkloadResult,
     ) -> Result<(), RunError> {
         self.begin_repetition(workload, number);
-        let outcome = run_once(session, workload, self.settings, self.progress)?;
+        let outcome = run_once(session, workload, &self.settings, self.progress)?;
         self.note(workload, outcome, result);
         Ok(())
     }
 
     fn begin_repetition(&mut self, workload: &Workload, number: usize) {
-        let what = format!("{} {number}/{}", workload.name, self.repetitions);
+        let what = format!("{} {number}/{}", self.called(workload), self.repetitions);
         self.progress.begin(&what);
     }
 
     fn note(&mut self, workload: &Workload, outcome: Outcome, result: &mut WorkloadResult) {
         if let Some(why) = bottleneck(&outcome.repetition) {
-            self.notes.push(format!("{}: {why}", workload.name));
+            self.notes.push(format!("{}: {why}", self.called(workload)));
         }
         if outcome.overloaded {
             let note = format!(
                 "{}: the broker could not keep up with the rate",
-                workload.name
+                self.called(workload)
             );
             self.notes.push(note);
         }
@@ -185,6 +231,24 @@ impl Figures<'_> {
     fn finish(&mut self, mut result: WorkloadResult, bounds: Vec<Option<Bound>>) {
         result.bounds = bounds.into_iter().flatten().collect();
         self.results.push(result);
+    }
+}
+
+/// Behind the name of what was measured that way.
+const THROUGH_KAFKA: &str = " through Kafka";
+
+/// Puts figures beside those of the same name and limit.
+fn put_beside(native: &mut [Bound], kafka: Vec<Bound>) {
+    for other in kafka {
+        let same =
+            |bound: &&mut Bound| (&bound.figure, &bound.limit) == (&other.figure, &other.limit);
+        if let Some(bound) = native.iter_mut().find(same) {
+            bound.through_kafka = Some(ThroughKafka {
+                value: other.value,
+                spread: other.spread,
+                over_native: other.value / bound.value,
+            });
+        }
     }
 }
 
@@ -216,6 +280,16 @@ fn summary(result: &WorkloadResult, series: &str, read: Read) -> Option<Summary>
     Summary::of(&values)
 }
 
+/// CPU time of the broker for each record of a series, ns; none if the broker is not ours.
+fn cpu_each(result: &WorkloadResult, series: &str) -> Option<Summary> {
+    let value = |run: &Repetition| {
+        let found = run.series.iter().find(|found| found.name == series)?;
+        Some(run.broker_cpu_seconds? * 1e9 / found.records as f64)
+    };
+    let values: Vec<f64> = result.repetitions.iter().filter_map(value).collect();
+    Summary::of(&values)
+}
+
 /// A figure beside its limit; none if either was not measured.
 fn bound(
     figure: &str,
@@ -235,6 +309,7 @@ fn bound(
         limit_value,
         ratio: value.median / limit_value,
         target: aim,
+        through_kafka: None,
     })
 }
 
@@ -262,4 +337,35 @@ fn median_of(result: &WorkloadResult, series: &str) -> Option<f64> {
     let all = medians(result);
     let found = all.iter().find(|found| found.name == series)?;
     Some(found.operation_rate.median)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure(name: &str, limit: &str, value: f64) -> Bound {
+        Bound {
+            figure: name.to_owned(),
+            limit: limit.to_owned(),
+            value,
+            ..Bound::default()
+        }
+    }
+
+    #[test]
+    fn figures_stand_beside_their_own() {
+        let mut native = [
+            figure("p99", "a write", 100.0),
+            figure("p99", "pauses", 100.0),
+            figure("rate", "echo", 5.0),
+        ];
+        let kafka = vec![
+            figure("p99", "pauses", 150.0),
+            figure("rate", "echo", 4.0),
+            figure("other", "echo", 1.0),
+        ];
+        put_beside(&mut native, kafka);
+        let beside = native.map(|bound| bound.through_kafka.map(|kafka| kafka.over_native));
+        assert_eq!(beside, [None, Some(1.5), Some(0.8)]);
+    }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Aim, BYTE_RATE, Figures, P50, P99, P999, RECORD_RATE, Row, at_rate, begin, bound, configs,
-    median_of, summary,
+    cpu_each, median_of, summary,
 };
 use crate::protocol::TopicSpec;
 use crate::record::Summary;
@@ -18,46 +18,55 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "one-in-flight",
         about: "one record of 1 KiB after the other",
+        has_clients: true,
         measure: one_in_flight,
     },
     Row {
         name: "small-records",
         about: "records of 1 KiB, one in a request, 64 connections with 4 in flight, 16 partitions",
+        has_clients: true,
         measure: small_records,
     },
     Row {
         name: "partitions",
         about: "the same over 1, 100, 1,000 and 10,000 partitions",
+        has_clients: true,
         measure: partitions,
     },
     Row {
         name: "large-requests",
         about: "records of 1 KiB in requests of 1 MiB, one partition",
+        has_clients: true,
         measure: large_requests,
     },
     Row {
         name: "tail-fetch",
         about: "fetches of 1 MiB from the broker's memory",
+        has_clients: true,
         measure: tail_fetch,
     },
     Row {
         name: "catch-up",
         about: "fetches of 1 MiB from the broker's disk, and producers beside them",
+        has_clients: true,
         measure: catch_up,
     },
     Row {
         name: "retention",
         about: "producing at half of what is possible while segments roll and retention deletes",
+        has_clients: true,
         measure: retention,
     },
     Row {
         name: "idle",
         about: "10,000 partitions that nobody uses",
+        has_clients: false,
         measure: idle,
     },
     Row {
         name: "end-to-end",
         about: "10,000 records a second, from producer to consumer",
+        has_clients: true,
         measure: end_to_end,
     },
 ];
@@ -140,6 +149,23 @@ impl Figures<'_> {
     }
 }
 
+impl Figures<'_> {
+    /// CPU for each record beside what the bare echo, which keeps its core busy, has for a message.
+    fn cpu_beside_echo(&self, result: &WorkloadResult) -> Option<Bound> {
+        let echo = self.busiest_echo();
+        let each = if echo > 0.0 { 1e9 / echo } else { 0.0 };
+        let limit = "a core's time for each message of the bare echo";
+        bound(
+            "CPU for each record",
+            "ns",
+            cpu_each(result, "produce"),
+            limit,
+            each,
+            None,
+        )
+    }
+}
+
 fn small_records(figures: &mut Figures<'_>) -> Result<(), RunError> {
     let workload = workload("small-records");
     let result = figures.run(&mut figures.session(&[])?, &workload)?;
@@ -161,6 +187,7 @@ fn small_records(figures: &mut Figures<'_>) -> Result<(), RunError> {
             figures.durable_write(),
             Some(Aim::AtMost(6.0)),
         ),
+        figures.cpu_beside_echo(&result),
     ];
     figures.finish(result, bounds);
     Ok(())
@@ -209,9 +236,9 @@ fn partitions(figures: &mut Figures<'_>) -> Result<(), RunError> {
 fn large_requests(figures: &mut Figures<'_>) -> Result<(), RunError> {
     let workload = workload("large-requests");
     let mut session = figures.session(&[])?;
-    let before = session.admin(figures.settings)?.counters()?;
+    let before = session.admin(&figures.settings)?.counters()?;
     let [result] = figures.run_in_turns_on_the_same(&mut session, [&workload])?;
-    let after = session.admin(figures.settings)?.counters()?;
+    let after = session.admin(&figures.settings)?.counters()?;
     let grown = |name: &str| {
         let value = |all: &[(String, u64)]| all.iter().find(|(n, _)| n == name).map_or(0, |c| c.1);
         value(&after).saturating_sub(value(&before)) as f64
@@ -333,7 +360,7 @@ fn idle(figures: &mut Figures<'_>) -> Result<(), RunError> {
     figures.progress.begin("idle");
     let session = figures.session(&[])?;
     let empty = session.broker().and_then(|broker| broker.resident_bytes());
-    session.admin(figures.settings)?.create_topic(&TopicSpec {
+    session.admin(&figures.settings)?.create_topic(&TopicSpec {
         name: "idle".to_owned(),
         partitions: MANY,
         configs: Vec::new(),

@@ -1,18 +1,34 @@
 //! What is spoken to a broker. The load is the same whatever it is: a [`Protocol`] writes requests
 //! and reads answers on the load's connections, without any I/O of its own; an [`Admin`] does the
 //! little that must be done before and after (topics, places, the broker's own figures) over a
-//! plain blocking socket. Today there is one of each, [`native`]; another protocol is another
-//! module here and another name in [`ProtocolName`].
+//! plain blocking socket. There are Millrace's own ([`native`]) and Kafka's ([`kafka`]), which any
+//! broker of one node that speaks it can be measured by; another protocol is another module here and
+//! another name in [`ProtocolName`].
 
-pub mod admin;
+pub mod kafka;
+pub mod kafka_admin;
 pub mod native;
+pub mod native_admin;
+mod shapes;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::protocol::admin::NativeAdmin;
+use crate::protocol::kafka::Kafka;
+use crate::protocol::kafka_admin::KafkaAdmin;
 use crate::protocol::native::Native;
+use crate::protocol::native_admin::NativeAdmin;
+
+/// How long the broker may take to make a batch durable, ms.
+const PRODUCE_TIMEOUT_MS: i32 = 60_000;
+
+/// How long the broker may take for one answer to an [`Admin`]. Making a topic of ten thousand
+/// partitions takes seconds.
+const ADMIN_PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long it may take to connect.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The protocols that there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -20,6 +36,17 @@ pub enum ProtocolName {
     /// Millrace's own.
     #[default]
     Native,
+    /// Kafka's, in Produce version 9 and Fetch version 12.
+    Kafka,
+}
+
+impl std::fmt::Display for ProtocolName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            ProtocolName::Native => "native",
+            ProtocolName::Kafka => "kafka",
+        })
+    }
 }
 
 impl ProtocolName {
@@ -28,6 +55,7 @@ impl ProtocolName {
     pub fn codec(self, topics: Vec<String>) -> Box<dyn Protocol> {
         match self {
             ProtocolName::Native => Box::new(Native::new(topics)),
+            ProtocolName::Kafka => Box::new(Kafka::new(topics)),
         }
     }
 
@@ -35,8 +63,25 @@ impl ProtocolName {
     pub fn admin(self, address: SocketAddr) -> Result<Box<dyn Admin>, ProtocolError> {
         match self {
             ProtocolName::Native => Ok(Box::new(NativeAdmin::connect(address)?)),
+            ProtocolName::Kafka => Ok(Box::new(KafkaAdmin::connect(address)?)),
         }
     }
+}
+
+/// A blocking connection on which the other end may take so long for an answer.
+fn connect(address: SocketAddr, patience: Duration) -> Result<TcpStream, ProtocolError> {
+    let connected = TcpStream::connect_timeout(&address, CONNECT_PATIENCE).and_then(|stream| {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
+        Ok(stream)
+    });
+    connected.map_err(|error| ProtocolError::Connection { address, error })
+}
+
+fn topic_index(topics: &[String], name: &str) -> Option<TopicIndex> {
+    let place = topics.iter().position(|topic| topic == name)?;
+    TopicIndex::try_from(place).ok()
 }
 
 /// Why a broker could not be talked to.

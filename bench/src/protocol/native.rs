@@ -1,7 +1,6 @@
 //! Millrace's own protocol on a load's connections, in its rkyv form.
 
 use bytes::BytesMut;
-use hashbrown::HashMap;
 use millrace_wire::frame::{
     FRAME_HEADER_BYTES, Format, FrameHeader, MAX_FRAME_BYTES, PAYLOAD_HEADER_BYTES, PREAMBLE,
 };
@@ -13,34 +12,20 @@ use millrace_wire::native::{
     PROTOCOL_VERSION, Request, Response, decode_response_head, encode_request,
 };
 
+use super::shapes::Shapes;
 use super::{Answer, Extent, Fetch, Fetched, Greeting, Outcome, Place, Produce, Protocol};
-use super::{ProtocolError, TopicIndex};
+use super::{PRODUCE_TIMEOUT_MS, ProtocolError, TopicIndex, topic_index};
 
 /// Where a frame has its correlation, which is all that differs between two requests alike.
 const CORRELATION: std::ops::Range<usize> = 5..9;
 
-/// How long the broker may take to make a batch durable, ms.
-const PRODUCE_TIMEOUT_MS: u32 = 60_000;
-
 /// The correlation of a handshake: no request has it.
 pub(super) const GREETING: u32 = u32::MAX;
-
-/// Requests alike in this are written once and then copied.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct ProduceShape {
-    topic: TopicIndex,
-    partition: u32,
-    acks: i8,
-    batch_bytes: usize,
-}
-
-/// Most request shapes remembered; sizes drawn at random could be any number.
-const MOST_SHAPES: usize = 65_536;
 
 /// The codec.
 pub struct Native {
     topics: Vec<String>,
-    shapes: HashMap<ProduceShape, Vec<u8>>,
+    shapes: Shapes,
     scratch: BytesMut,
 }
 
@@ -50,41 +35,29 @@ impl Native {
     pub fn new(topics: Vec<String>) -> Native {
         Native {
             topics,
-            shapes: HashMap::new(),
+            shapes: Shapes::default(),
             scratch: BytesMut::new(),
         }
     }
 
-    fn topic_index(&self, name: &str) -> Option<TopicIndex> {
-        let place = self.topics.iter().position(|topic| topic == name)?;
-        TopicIndex::try_from(place).ok()
-    }
-
-    fn encode(&mut self, correlation: u32, request: &Request, attached: usize) -> &[u8] {
+    fn add(&mut self, correlation: u32, request: &Request, out: &mut Vec<u8>) {
         self.scratch.clear();
-        encode_request(
-            Format::Rkyv,
-            correlation,
-            request,
-            &mut self.scratch,
-            attached,
-        )
-        .expect("a load's requests are within the protocol's limits");
-        &self.scratch
+        encode(correlation, request, &mut self.scratch, 0);
+        out.extend_from_slice(&self.scratch);
     }
 
-    fn produce_request(&self, request: Produce) -> Request {
+    fn produce_request(topics: &[String], request: &Produce) -> Request {
         let partition = ProducePartition {
             partition: request.place.partition,
             batch_bytes: u32::try_from(request.batch_bytes).expect("a batch fits a frame"),
         };
         let topic = ProduceTopic {
-            name: self.topics[usize::from(request.place.topic)].clone(),
+            name: topics[usize::from(request.place.topic)].clone(),
             partitions: vec![partition],
         };
         Request::Produce(ProduceRequest {
             acks: request.acks,
-            timeout_ms: PRODUCE_TIMEOUT_MS,
+            timeout_ms: PRODUCE_TIMEOUT_MS.cast_unsigned(),
             topics: vec![topic],
         })
     }
@@ -92,7 +65,7 @@ impl Native {
     fn fetched(&self, response: &FetchResponse, mut start: u64) -> Outcome {
         let mut all = Vec::new();
         for topic in &response.topics {
-            let Some(index) = self.topic_index(&topic.name) else {
+            let Some(index) = topic_index(&self.topics, &topic.name) else {
                 return Outcome::Failed(format!("an answer for '{}', unasked", topic.name));
             };
             for partition in &topic.partitions {
@@ -123,27 +96,18 @@ impl Protocol for Native {
             wanted_partition: None,
         };
         out.extend_from_slice(&PREAMBLE);
-        out.extend_from_slice(self.encode(GREETING, &Request::Handshake(handshake), 0));
+        self.add(GREETING, &Request::Handshake(handshake), out);
     }
 
     fn produce(&mut self, request: Produce, out: &mut Vec<u8>) -> &'static [u8] {
-        let shape = ProduceShape {
-            topic: request.place.topic,
-            partition: request.place.partition,
-            acks: request.acks,
-            batch_bytes: request.batch_bytes,
-        };
         let start = out.len();
-        if let Some(written) = self.shapes.get(&shape) {
-            out.extend_from_slice(written);
-        } else {
-            let message = self.produce_request(request);
-            let written = self.encode(0, &message, request.batch_bytes).to_vec();
-            out.extend_from_slice(&written);
-            if self.shapes.len() < MOST_SHAPES {
-                self.shapes.insert(shape, written);
-            }
-        }
+        let topics = &self.topics;
+        self.shapes.copy(&request, out, || {
+            let mut written = BytesMut::new();
+            let message = Native::produce_request(topics, &request);
+            encode(0, &message, &mut written, request.batch_bytes);
+            written.to_vec()
+        });
         let correlation = &mut out[start..][CORRELATION];
         correlation.copy_from_slice(&request.correlation.to_be_bytes());
         &[]
@@ -172,7 +136,7 @@ impl Protocol for Native {
             max_bytes: request.max_bytes,
             topics,
         });
-        out.extend_from_slice(self.encode(request.correlation, &message, 0));
+        self.add(request.correlation, &message, out);
     }
 
     fn extent(&self, received: &[u8]) -> Result<Option<Extent>, ProtocolError> {
@@ -216,6 +180,11 @@ impl Protocol for Native {
             outcome,
         })
     }
+}
+
+fn encode(correlation: u32, request: &Request, out: &mut BytesMut, attached: usize) {
+    encode_request(Format::Rkyv, correlation, request, out, attached)
+        .expect("a load's requests are within the protocol's limits");
 }
 
 fn frame_header(bytes: &[u8]) -> Result<FrameHeader, ProtocolError> {

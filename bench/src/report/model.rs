@@ -259,6 +259,20 @@ pub struct Bound {
     pub ratio: f64,
     /// What the ratio should be.
     pub target: Option<Target>,
+    /// The same through Kafka's protocol, if it was measured.
+    #[serde(default)]
+    pub through_kafka: Option<ThroughKafka>,
+}
+
+/// A figure through Kafka's protocol, beside the native one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ThroughKafka {
+    /// Its value, the median over the repetitions, in the figure's unit.
+    pub value: f64,
+    /// The smallest and the largest of the repetitions.
+    pub spread: (f64, f64),
+    /// Its value over the native one: what the protocol costs, where less is better.
+    pub over_native: f64,
 }
 
 /// What a ratio should be.

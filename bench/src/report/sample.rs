@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::model::{
     Bound, ComparedFigure, Comparison, EchoLimit, Environment, GeneratorUse, Latency, Limits,
     ReadLimit, Repetition, Report, SeriesResult, StageResult, Sweep, SweepStep, Target,
-    WorkloadResult, WriteLimit,
+    ThroughKafka, WorkloadResult, WriteLimit,
 };
 use crate::record::{Recorder, compare_pairs};
 
@@ -30,6 +30,7 @@ pub(crate) const WORDS: &[&str] = &[
     "no room: try again later",
     "lateness p99",
     "loopback round trip + durable 4 KiB write",
+    "through Kafka",
     "p99 of produce at most 5 ms",
     "ratio B/A",
     "build one",
@@ -161,6 +162,11 @@ fn workload() -> WorkloadResult {
         limit_value: 87_000.0,
         ratio: value / 87_000.0,
         target,
+        through_kafka: Some(ThroughKafka {
+            value: value * 1.25,
+            spread: (value * 1.2, value * 1.3),
+            over_native: 1.25,
+        }),
     };
     WorkloadResult {
         name: "one-record".to_owned(),

@@ -28,17 +28,18 @@ pub(super) enum Kind {
 
 impl Table {
     /// A table with these columns and no rows.
-    pub(super) fn new<const N: usize>(columns: [(&'static str, Kind); N]) -> Table {
+    pub(super) fn new(columns: impl IntoIterator<Item = (&'static str, Kind)>) -> Table {
         Table {
-            columns: columns.to_vec(),
+            columns: columns.into_iter().collect(),
             rows: Vec::new(),
         }
     }
 
     /// Adds a row.
-    pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        debug_assert_eq!(N, self.columns.len());
-        self.rows.push(cells.to_vec());
+    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        let cells: Vec<String> = cells.into_iter().collect();
+        debug_assert_eq!(cells.len(), self.columns.len());
+        self.rows.push(cells);
     }
 
     /// The table as text, no wider than [`LINE`] unless numbers alone are.

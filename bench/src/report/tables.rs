@@ -358,9 +358,10 @@ fn stolen_line(counted: &[&Repetition]) -> Option<String> {
     ))
 }
 
-/// Figures beside what bounds them.
+/// Figures beside what bounds them, and beside the same through Kafka where that was measured.
 pub(super) fn bounds(bounds: &[Bound]) -> Table {
-    let mut table = Table::new([
+    let has_kafka = bounds.iter().any(|bound| bound.through_kafka.is_some());
+    let mut columns = vec![
         ("figure", Words),
         ("value", Number),
         ("spread", Number),
@@ -368,8 +369,12 @@ pub(super) fn bounds(bounds: &[Bound]) -> Table {
         ("ratio", Number),
         ("target", Number),
         ("met", Words),
-        ("what the limit is", Words),
-    ]);
+    ];
+    if has_kafka {
+        columns.extend([("through Kafka", Number), ("over native", Number)]);
+    }
+    columns.push(("what the limit is", Words));
+    let mut table = Table::new(columns);
     for bound in bounds {
         let met = bound.target.map(|target| {
             if target.met_by(bound.ratio) {
@@ -378,7 +383,7 @@ pub(super) fn bounds(bounds: &[Bound]) -> Table {
                 "NO"
             }
         });
-        table.row([
+        let mut row = vec![
             bound.figure.clone(),
             units::value(bound.value, &bound.unit),
             units::spread(bound.value, bound.spread),
@@ -386,8 +391,19 @@ pub(super) fn bounds(bounds: &[Bound]) -> Table {
             units::ratio(bound.ratio),
             bound.target.map_or(units::NONE.to_owned(), target),
             met.unwrap_or(units::NONE).to_owned(),
-            bound.limit.clone(),
-        ]);
+        ];
+        if has_kafka {
+            let kafka = bound.through_kafka;
+            let none = units::NONE.to_owned();
+            row.extend(kafka.map_or([none.clone(), none], |kafka| {
+                [
+                    units::value(kafka.value, &bound.unit),
+                    units::ratio(kafka.over_native),
+                ]
+            }));
+        }
+        row.push(bound.limit.clone());
+        table.row(row);
     }
     table
 }

@@ -5,6 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::RequestHeader;
 use kafka_protocol::protocol::Encodable;
 
+pub use kafka_protocol::error::ResponseError;
 pub use kafka_protocol::messages::{self, RequestKind, ResponseKind};
 pub use kafka_protocol::protocol::StrBytes;
 pub use uuid::Uuid;

@@ -6,6 +6,7 @@
 //! - Produce and Fetch are the hot path and written by hand: read in place without allocating
 //!   ([`ProduceRequest`], [`FetchRequest`]), answered around record batches that stay where they are
 //!   ([`ProduceResponseWriter`], [`write_fetch_response`]).
+//! - [`client`] is the same from the other end, for those who put a load on a broker.
 //! - Everything else goes through [`control`]: owned messages of the crate `kafka-protocol`, which sees
 //!   bytes from a network only after a guard of ours has found every length in them to be true.
 //!
@@ -13,6 +14,7 @@
 //! allocated by them.
 
 mod api;
+pub mod client;
 pub mod control;
 mod fetch;
 mod guard;

@@ -43,6 +43,10 @@ pub(super) struct Writer<'a, O: Out> {
 }
 
 impl<O: Out> Writer<'_, O> {
+    pub(super) fn i8(&mut self, value: i8) {
+        self.out.put(&value.to_be_bytes());
+    }
+
     pub(super) fn i16(&mut self, value: i16) {
         self.out.put(&value.to_be_bytes());
     }

@@ -16,15 +16,21 @@ class Broker:
     """A running broker: `address` is what clients are given.
 
     Started and stopped by `start` and `stop`; `kill` is SIGKILL. The port stays the same for the
-    broker's whole life, so that clients find it again.
+    broker's whole life, so that clients find it again. So does its folder, which `stop` deletes.
     """
 
-    def __init__(self, binary: str, settings: dict[str, str] | None = None, bind: str = "127.0.0.1:0"):
+    def __init__(
+        self,
+        binary: str,
+        settings: dict[str, str] | None = None,
+        bind: str = "127.0.0.1:0",
+        folder: Path | None = None,
+    ):
         self.binary = binary
         self.settings = settings or {}
         self.bind = bind
         # Beside the build: io_uring's direct writes do not work on every memory-backed /tmp.
-        self.folder = Path(tempfile.mkdtemp(prefix="kafka-clients-", dir=os.environ.get("TMPDIR")))
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="kafka-clients-", dir=os.environ.get("TMPDIR")))
         self.log = self.folder / "broker.log"
         self.process: subprocess.Popen | None = None
         self.address = ""
@@ -35,6 +41,11 @@ class Broker:
 
     def start(self) -> "Broker":
         """Starts it and waits until it says that it is ready."""
+        self._wait_until_ready(self.spawn())
+        return self
+
+    def spawn(self) -> int:
+        """Starts it without waiting; where in the log this start begins."""
         command = [self.binary, "serve", "--bind", self.bind]
         command += ["--data-dir", str(self.folder / "data"), "--log-format", "text"]
         for key, value in self.settings.items():
@@ -44,18 +55,17 @@ class Broker:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.cli_environment
             )
-        self.address = self._wait_until_ready(begins_at)
-        self.bind = self.address
-        self.cli_environment["MILLRACE_BOOTSTRAP"] = self.address
-        return self
+        return begins_at
 
-    def _wait_until_ready(self, begins_at: int) -> str:
+    def _wait_until_ready(self, begins_at: int) -> None:
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             text = self.log.read_bytes()[begins_at:].decode(errors="replace")
             text = re.sub(r"\x1b\[[0-9;]*m", "", text)
             if found := re.search(r"ready.*\baddress=([0-9.]+:[0-9]+)", text):
-                return found.group(1)
+                self.address = self.bind = found.group(1)
+                self.cli_environment["MILLRACE_BOOTSTRAP"] = self.address
+                return
             if self.process.poll() is not None:
                 raise RuntimeError(f"the broker ended instead of being ready:\n{text}")
             time.sleep(0.02)

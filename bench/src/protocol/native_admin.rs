@@ -11,17 +11,10 @@ use millrace_wire::native::messages::*;
 use millrace_wire::native::{PROTOCOL_VERSION, Request, Response, decode_response, encode_request};
 
 use super::native::places_of;
-use super::{Admin, Place, ProtocolError, Stage, TopicIndex, TopicSpec};
-
-/// How long the broker may take for one answer. Making a topic of ten thousand partitions takes
-/// seconds.
-const PATIENCE: Duration = Duration::from_secs(120);
+use super::{ADMIN_PATIENCE, Admin, Place, ProtocolError, Stage, TopicIndex, TopicSpec, connect};
 
 /// What asks for a partition's end.
 const LATEST: i64 = -1;
-
-/// How long it may take to connect.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A connection of our own kind.
 pub struct NativeAdmin {
@@ -33,13 +26,15 @@ pub struct NativeAdmin {
 impl NativeAdmin {
     /// Connects and greets.
     pub fn connect(address: SocketAddr) -> Result<NativeAdmin, ProtocolError> {
-        let connected = TcpStream::connect_timeout(&address, CONNECT_PATIENCE).and_then(|stream| {
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
-            Ok(stream)
-        });
-        let stream = connected.map_err(|error| ProtocolError::Connection { address, error })?;
+        NativeAdmin::connect_within(address, ADMIN_PATIENCE)
+    }
+
+    /// The same with a broker that may take only so long for an answer.
+    pub(super) fn connect_within(
+        address: SocketAddr,
+        patience: Duration,
+    ) -> Result<NativeAdmin, ProtocolError> {
+        let stream = connect(address, patience)?;
         let mut admin = NativeAdmin {
             address,
             stream,

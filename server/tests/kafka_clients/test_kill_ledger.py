@@ -1,0 +1,174 @@
+"""The judge of `scripts/kafka-kill` sees each fault that it is there for, and no other."""
+
+import pytest
+from kill.ledger import MOST_TOLD, Ledger
+from kill.records import key_of, value_of
+
+PRODUCER = "sender"
+HERE, THERE = ("topic", 0), ("topic", 1)
+
+
+class Told:
+    """A ledger, and what clients say in a few words."""
+
+    def __init__(self):
+        self.ledger = Ledger({"topic": PRODUCER}, 2, lambda producer, number: value_of(1, producer, number))
+
+    def acknowledge(self, *numbers: int, at: int = 0, place=HERE):
+        for offset, number in enumerate(numbers, at):
+            self.ledger.acknowledge(place, offset, number)
+
+    def give(self, reader: str, *numbers: int, at: int = 0, place=HERE):
+        for offset, number in enumerate(numbers, at):
+            self.ledger.give(reader, place, offset, key_of(PRODUCER, number), value_of(1, PRODUCER, number))
+
+    def finish(self, reader: str):
+        self.ledger.finish(reader, self.ledger.known_ends())
+
+    def says(self, *parts: str):
+        """Asserts that one promise was broken, and that this is told of it."""
+        assert len(self.ledger.broken) == 1, self.ledger.broken
+        for part in parts:
+            assert part in self.ledger.broken[0]
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+def test_nothing_to_say(told):
+    told.acknowledge(0, 1)
+    told.give("running", 0, 1, 7)
+    told.acknowledge(2, at=3)
+    told.give("running", 2, at=3)
+    told.acknowledge(5, place=THERE)
+    told.give("running", 5, place=THERE)
+    told.ledger.check_bounds(told.ledger.known_ends(), {HERE: (0, 4), THERE: (0, 1)})
+    for offset_0, place in (((0, 1, 7, 2), HERE), ((5,), THERE)):
+        told.give("fresh", *offset_0, place=place)
+    told.finish("running")
+    told.finish("fresh")
+    assert told.ledger.broken == []
+    assert told.ledger.acknowledged == {PRODUCER: 4}
+    assert told.ledger.read == {"running": 5, "fresh": 5}
+    assert told.ledger.unacknowledged(PRODUCER) == 1
+    assert told.ledger.duplicates(PRODUCER) == 0
+
+
+def test_duplicates_are_counted_and_allowed(told):
+    told.give("fresh", 0, 1, 0, 1)
+    told.acknowledge(0, 1, at=2)
+    told.finish("fresh")
+    assert told.ledger.broken == []
+    assert told.ledger.duplicates(PRODUCER) == 2
+    assert told.ledger.unacknowledged(PRODUCER) == 2
+
+
+def test_lost_at_the_end(told):
+    told.acknowledge(0, 1)
+    told.give("fresh", 0)
+    told.finish("fresh")
+    told.says("topic/0 offset 1", f"the acknowledgement to {PRODUCER} says record 1", "no further than 1")
+
+
+def test_lost_in_another_partition(told):
+    told.acknowledge(0)
+    told.acknowledge(1, place=THERE)
+    told.give("fresh", 0)
+    told.finish("fresh")
+    told.says("topic/1 offset 0")
+
+
+def test_moved(told):
+    told.acknowledge(0, 1)
+    told.give("fresh", 0, 2, 1)
+    told.finish("fresh")
+    told.says("topic/0 offset 1", "fresh says record 2", "said record 1")
+
+
+def test_acknowledged_where_a_consumer_saw_another(told):
+    told.give("running", 0, 1)
+    told.acknowledge(9, at=1)
+    told.says("topic/0 offset 1", "says record 9", "running said record 1")
+
+
+def test_two_acknowledged_at_one_offset(told):
+    told.acknowledge(4)
+    told.acknowledge(4)
+    told.says("topic/0 offset 0", "acknowledged twice")
+
+
+@pytest.mark.parametrize("value", [b"", None, value_of(1, PRODUCER, 0)[:-1], value_of(2, PRODUCER, 0)])
+def test_changed_bytes(told, value):
+    told.acknowledge(0)
+    told.ledger.give("fresh", HERE, 0, key_of(PRODUCER, 0), value)
+    told.says("topic/0 offset 0", "record 0 with other bytes")
+
+
+@pytest.mark.parametrize("key", [None, b"", b"sender", b"sender:x", b"other:0", b"\xff:0"])
+def test_foreign_records(told, key):
+    told.ledger.give("fresh", HERE, 0, key, value_of(1, PRODUCER, 0))
+    told.says("topic/0 offset 0", "a foreign record")
+
+
+def test_an_unacknowledged_record_vanishes_after_a_consumer_saw_it(told):
+    told.give("running", 0, 1)
+    told.give("fresh", 0)
+    told.finish("fresh")
+    told.says("topic/0 offset 1", "running says record 1")
+
+
+def test_an_unacknowledged_record_changes_after_a_consumer_saw_it(told):
+    told.give("running", 0, 1)
+    told.give("fresh", 0, 2)
+    told.says("topic/0 offset 1", "fresh says record 2", "running said record 1")
+
+
+@pytest.mark.parametrize("at", [0, 1, 3])
+def test_a_consumer_goes_back_or_leaves_out(told, at):
+    told.give("running", 0, 1)
+    told.give("running", at, at=at)
+    told.says(f"running was given offset {at} and not 2")
+
+
+def test_a_consumer_does_not_begin_at_the_beginning(told):
+    told.give("running", 1, at=1)
+    told.says("running was given offset 1 and not 0")
+
+
+def test_a_log_gets_shorter(told):
+    told.acknowledge(0, 1)
+    told.ledger.check_bounds(told.ledger.known_ends(), {HERE: (0, 1)})
+    told.says("topic/0 ends at 1", "offset 1 was there")
+
+
+def test_a_log_gets_shorter_than_the_broker_said(told):
+    told.ledger.check_bounds(told.ledger.known_ends(), {HERE: (0, 3)})
+    told.ledger.check_bounds(told.ledger.known_ends(), {HERE: (0, 2)})
+    told.says("topic/0 ends at 2", "offset 2 was there")
+
+
+def test_a_log_loses_its_beginning(told):
+    told.ledger.check_bounds(told.ledger.known_ends(), {HERE: (1, 1)})
+    told.says("topic/0 begins at offset 1")
+
+
+def test_who_is_back(told):
+    ends = {HERE: 2, THERE: 0}
+    told.acknowledge(0, 1)
+    told.give("running", 0, 1)
+    assert not told.ledger.has_acknowledged_beyond(PRODUCER, ends)
+    assert not told.ledger.has_read_beyond("running", ends)
+    told.acknowledge(2, at=2)
+    assert told.ledger.has_acknowledged_beyond(PRODUCER, ends)
+    assert told.ledger.behind("running", told.ledger.known_ends()) == 1
+    told.give("running", 2, at=2)
+    assert told.ledger.has_read_beyond("running", ends)
+    assert not told.ledger.has_read_beyond("another", ends)
+
+
+def test_a_million_faults_are_not_all_told(told):
+    told.acknowledge(*range(MOST_TOLD * 3))
+    told.finish("fresh")
+    assert len(told.ledger.broken) == MOST_TOLD + 1
