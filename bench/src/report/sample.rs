@@ -29,7 +29,7 @@ pub(crate) const WORDS: &[&str] = &[
     "One record of 1 KiB, one in flight.",
     "no room: try again later",
     "lateness p99",
-    "loopback round trip + durable 4 KiB write",
+    "loopback round trip + durable",
     "through Kafka",
     "p99 of produce at most 5 ms",
     "ratio B/A",
