@@ -19,7 +19,6 @@ use millrace_wire::kafka::control::messages::{
 };
 use millrace_wire::kafka::control::{StrBytes, Uuid};
 
-use super::configs::source;
 use super::errors::told;
 use super::metadata::topic_name;
 use super::session::Session;
@@ -134,7 +133,7 @@ impl<E: Env> Session<E> {
         let defaults = self.broker.topic_defaults();
         let in_force = topic.effective_config(&defaults);
         let configs = in_force.entries().map(|(key, value)| {
-            let source = source(&topic.configs, key, &value);
+            let source = self.topic_source(&topic.configs, key);
             CreatableTopicConfigs::default()
                 .with_name(StrBytes::from_static_str(key))
                 .with_value(Some(StrBytes::from_string(value)))
