@@ -284,6 +284,20 @@ fn a_broker_shows_what_is_in_force_under_its_names_and_kafkas() {
         assert_eq!(value("listeners"), format!("PLAINTEXT://127.0.0.1:{port}"));
         let advertised = format!("PLAINTEXT://broker.example.com:{port}");
         assert_eq!(value("advertised.listeners"), advertised);
+        let from = |key: &str| configs[key].config_source;
+        let set = [
+            "listeners",
+            "advertised.listeners",
+            "bind",
+            "kafka.advertised_host",
+        ];
+        assert_eq!(set.map(from), [BY_BROKER; 4]);
+        let facts = [
+            "node.id",
+            "default.replication.factor",
+            "delete.topic.enable",
+        ];
+        assert_eq!(facts.map(from), [BY_NOBODY; 3]);
         if version >= 3 {
             let kinds = [
                 "shards",

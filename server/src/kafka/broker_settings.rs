@@ -95,19 +95,7 @@ impl<E: Env> Session<E> {
     fn facts(&self) -> Vec<BrokerSetting> {
         let node = self.this_node().0.to_string();
         let id = "which broker this is";
-        let host = self.host();
-        let host = match host.contains(':') {
-            true => format!("[{host}]"),
-            false => host.to_string(),
-        };
-        let port = self.settings.port;
         let mut facts = vec![
-            BrokerSetting::fact(
-                "advertised.listeners",
-                format!("PLAINTEXT://{host}:{port}"),
-                ValueType::List,
-                "where clients are told to connect to; see kafka.advertised_host and kafka.advertised_port",
-            ),
             BrokerSetting::fact("broker.id", node.clone(), ValueType::Int, id),
             BrokerSetting::fact(
                 "default.replication.factor",
@@ -123,13 +111,51 @@ impl<E: Env> Session<E> {
             ),
             BrokerSetting::fact("node.id", node, ValueType::Int, id),
         ];
-        let bound = self.broker_setting("kafka.bind");
-        facts.extend(bound.map(|bound| BrokerSetting {
-            name: "listeners".into(),
-            value: format!("PLAINTEXT://{}", bound.value),
-            kind: ValueType::List,
-            ..bound.clone()
-        }));
+        if let Some(listeners) = self.listeners() {
+            facts.push(self.advertised(&listeners));
+            facts.push(listeners);
+        }
         facts
+    }
+
+    /// Where this broker listens for Kafka clients.
+    fn listeners(&self) -> Option<BrokerSetting> {
+        let on_both = self.broker_setting("bind")?;
+        let is_set = |setting: &&BrokerSetting| setting.default.is_some();
+        let alone = self.broker_setting("kafka.bind").filter(is_set);
+        let default = match alone {
+            Some(_) => Some(&on_both.value),
+            None => on_both.default.as_ref(),
+        };
+        let bound = alone.unwrap_or(on_both);
+        let listener = |address: &String| format!("PLAINTEXT://{address}");
+        Some(BrokerSetting {
+            name: "listeners".into(),
+            value: listener(&bound.value),
+            default: default.map(listener),
+            kind: ValueType::List,
+            doc: bound.doc,
+        })
+    }
+
+    /// Where clients are told to connect to.
+    fn advertised(&self, listeners: &BrokerSetting) -> BrokerSetting {
+        let host = self.host();
+        let host = match host.contains(':') {
+            true => format!("[{host}]"),
+            false => host.to_string(),
+        };
+        let mut set_by = ["kafka.advertised_host", "kafka.advertised_port"].into_iter();
+        let is_set = set_by.any(|name| {
+            let setting = self.broker_setting(name);
+            setting.is_some_and(|setting| setting.default.is_some())
+        });
+        BrokerSetting {
+            name: "advertised.listeners".into(),
+            value: format!("PLAINTEXT://{host}:{}", self.settings.port),
+            default: is_set.then(|| listeners.value.clone()),
+            kind: ValueType::List,
+            doc: "where clients are told to connect to; see kafka.advertised_host and kafka.advertised_port",
+        }
     }
 }
