@@ -12,3 +12,4 @@ pub mod native;
 pub mod serve;
 pub mod session;
 pub mod topic_config;
+pub mod value_type;

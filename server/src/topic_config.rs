@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::value_type::ValueType;
+
 /// A topic's configuration with every key filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicConfig {
@@ -90,6 +92,7 @@ fn did_you_mean(suggestion: Option<&str>) -> String {
 /// One row of the table.
 struct Key {
     name: &'static str,
+    kind: ValueType,
     doc: &'static str,
     set: fn(&mut TopicConfig, &str) -> Result<(), String>,
     get: fn(&TopicConfig) -> String,
@@ -108,6 +111,7 @@ pub const MAX_SEGMENT_BYTES: u64 = 16 * 1024 * 1024 * 1024;
 const KEYS: [Key; 9] = [
     Key {
         name: "cleanup.policy",
+        kind: ValueType::List,
         doc: "what is done with old records; 'delete' removes them by retention",
         set: |_, value| match value {
             "delete" => Ok(()),
@@ -120,6 +124,7 @@ const KEYS: [Key; 9] = [
     },
     Key {
         name: "compression.type",
+        kind: ValueType::Text,
         doc: "'producer' keeps batches as they come; 'uncompressed', 'gzip', 'snappy', 'lz4' and 'zstd' recompress those that come otherwise, in a thread beside the shards",
         set: |config, value| {
             config.compression = CompressionType::parse(value)?;
@@ -129,6 +134,7 @@ const KEYS: [Key; 9] = [
     },
     Key {
         name: "max.message.bytes",
+        kind: ValueType::Int,
         doc: "the largest record batch taken, in bytes, as compressed by the producer",
         set: |config, value| {
             let bytes = number_between(value, 1, u64::from(MAX_MESSAGE_BYTES_LIMIT))?;
@@ -139,6 +145,7 @@ const KEYS: [Key; 9] = [
     },
     Key {
         name: "message.timestamp.type",
+        kind: ValueType::Text,
         doc: "'CreateTime' keeps the producer's timestamps, 'LogAppendTime' stamps batches on arrival",
         set: |config, value| {
             config.timestamp_type = match value {
@@ -152,6 +159,7 @@ const KEYS: [Key; 9] = [
     },
     Key {
         name: "min.insync.replicas",
+        kind: ValueType::Int,
         doc: "how many replicas must be in sync for a batch with acks=all to be taken; a node by itself is one",
         set: |config, value| {
             let replicas = number_between(value, 1, i32::MAX as u64)?;
@@ -162,6 +170,7 @@ const KEYS: [Key; 9] = [
     },
     Key {
         name: "retention.bytes",
+        kind: ValueType::Long,
         doc: "bytes a partition keeps before its oldest segments are removed; -1 for no limit",
         set: |config, value| {
             config.retention_bytes = number_or_unlimited(value)?;
@@ -171,6 +180,7 @@ const KEYS: [Key; 9] = [
     },
     Key {
         name: "retention.ms",
+        kind: ValueType::Long,
         doc: "how long records are kept, in milliseconds; -1 for ever",
         set: |config, value| {
             config.retention_ms = number_or_unlimited(value)?;
@@ -180,6 +190,7 @@ const KEYS: [Key; 9] = [
     },
     Key {
         name: "segment.bytes",
+        kind: ValueType::Long,
         doc: "size at which a segment file is closed and the next begun",
         set: |config, value| {
             config.segment_bytes = number_between(value, MIN_SEGMENT_BYTES, MAX_SEGMENT_BYTES)?;
@@ -189,6 +200,7 @@ const KEYS: [Key; 9] = [
     },
     Key {
         name: "segment.ms",
+        kind: ValueType::Long,
         doc: "age at which a segment file is closed even if it is small, in milliseconds",
         set: |config, value| {
             config.segment_ms = number_between(value, 1, i64::MAX as u64)?;
@@ -226,11 +238,10 @@ impl TopicConfig {
         KEYS.iter().find(|key| key.name == name).map(|key| key.doc)
     }
 
-    /// What a key is where nobody set it, the broker's own configuration included.
+    /// What a key's value is made of.
     #[must_use]
-    pub fn untouched(name: &str) -> Option<String> {
-        let key = KEYS.iter().find(|key| key.name == name)?;
-        Some((key.get)(&TopicConfig::default()))
+    pub fn kind(name: &str) -> Option<ValueType> {
+        KEYS.iter().find(|key| key.name == name).map(|key| key.kind)
     }
 
     /// Sets one key.

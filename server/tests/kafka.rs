@@ -17,7 +17,7 @@ use millrace_wire::kafka::control::messages::fetch_request::{FetchPartition, Fet
 use millrace_wire::kafka::control::messages::metadata_request::MetadataRequestTopic;
 use millrace_wire::kafka::control::messages::{self as m};
 use millrace_wire::kafka::control::{RequestKind, ResponseKind, write_request};
-use millrace_wire::kafka::{ApiKey, SERVED};
+use millrace_wire::kafka::{ApiKey, DECLINED, SERVED};
 use process::Broker;
 
 const LATEST: i64 = -1;
@@ -274,6 +274,129 @@ fn what_is_not_served_is_answered_or_the_connection_ends() {
     // What is no request at all.
     client
         .write(&[0, 0, 0, 10, 0x7f, 0xff, 0, 1, 0, 0, 0, 5, 0xff, 0xff])
+        .expect("sent");
+    assert!(client.is_closed());
+    broker.must_answer();
+}
+
+/// A request for groups or transactions, and the errors in its answer, each with what it is about.
+fn declined(client: &mut KafkaClient, key: ApiKey, version: i16) -> Vec<(String, i16)> {
+    let group = |name: &str| m::GroupId(text(name));
+    let numbered = |name: &m::TopicName, number: i32| format!("{}/{number}", name.as_str());
+    match key {
+        ApiKey::OffsetCommit => {
+            let partition = m::offset_commit_request::OffsetCommitRequestPartition::default;
+            let topic = m::offset_commit_request::OffsetCommitRequestTopic::default()
+                .with_name(topic_name("t"))
+                .with_partitions(vec![partition(), partition().with_partition_index(7)]);
+            let request = m::OffsetCommitRequest::default().with_topics(vec![topic.clone(), topic]);
+            let topics = expect!(client.ask(key, version, request), OffsetCommit).topics;
+            let told = topics.iter().flat_map(|topic| {
+                let partitions = topic.partitions.iter();
+                partitions.map(|p| (numbered(&topic.name, p.partition_index), p.error_code))
+            });
+            told.collect()
+        }
+        ApiKey::TxnOffsetCommit => {
+            let partition = m::txn_offset_commit_request::TxnOffsetCommitRequestPartition::default;
+            let topic = m::txn_offset_commit_request::TxnOffsetCommitRequestTopic::default()
+                .with_name(topic_name("t"))
+                .with_partitions(vec![partition(), partition().with_partition_index(7)]);
+            let request =
+                m::TxnOffsetCommitRequest::default().with_topics(vec![topic.clone(), topic]);
+            let topics = expect!(client.ask(key, version, request), TxnOffsetCommit).topics;
+            let told = topics.iter().flat_map(|topic| {
+                let partitions = topic.partitions.iter();
+                partitions.map(|p| (numbered(&topic.name, p.partition_index), p.error_code))
+            });
+            told.collect()
+        }
+        ApiKey::AddPartitionsToTxn => {
+            let topic = m::add_partitions_to_txn_request::AddPartitionsToTxnTopic::default()
+                .with_name(topic_name("t"))
+                .with_partitions(vec![0, 7]);
+            let request = m::AddPartitionsToTxnRequest::default()
+                .with_v3_and_below_topics(vec![topic.clone(), topic]);
+            let answer = expect!(client.ask(key, version, request), AddPartitionsToTxn);
+            let topics = answer.results_by_topic_v3_and_below;
+            let told = topics.iter().flat_map(|topic| {
+                let partitions = topic.results_by_partition.iter();
+                partitions.map(|p| {
+                    let name = numbered(&topic.name, p.partition_index);
+                    (name, p.partition_error_code)
+                })
+            });
+            told.collect()
+        }
+        ApiKey::DescribeGroups => {
+            let request =
+                m::DescribeGroupsRequest::default().with_groups(vec![group("a"), group("b")]);
+            let groups = expect!(client.ask(key, version, request), DescribeGroups).groups;
+            let told = groups
+                .iter()
+                .map(|group| (group.group_id.to_string(), group.error_code));
+            told.collect()
+        }
+        ApiKey::DeleteGroups => {
+            let request =
+                m::DeleteGroupsRequest::default().with_groups_names(vec![group("a"), group("b")]);
+            let results = expect!(client.ask(key, version, request), DeleteGroups).results;
+            let told = results
+                .iter()
+                .map(|group| (group.group_id.to_string(), group.error_code));
+            told.collect()
+        }
+        ApiKey::OffsetFetch => {
+            let wanted = |name: &str| {
+                m::offset_fetch_request::OffsetFetchRequestGroup::default()
+                    .with_group_id(group(name))
+            };
+            let request =
+                m::OffsetFetchRequest::default().with_groups(vec![wanted("a"), wanted("b")]);
+            let groups = expect!(client.ask(key, version, request), OffsetFetch).groups;
+            let told = groups
+                .iter()
+                .map(|group| (group.group_id.to_string(), group.error_code));
+            told.collect()
+        }
+        ApiKey::FindCoordinator => {
+            let request = m::FindCoordinatorRequest::default()
+                .with_coordinator_keys(vec![text("a"), text("b")]);
+            let answer = expect!(client.ask(key, version, request), FindCoordinator);
+            let told = answer
+                .coordinators
+                .iter()
+                .map(|c| (c.key.to_string(), c.error_code));
+            told.collect()
+        }
+        other => panic!("{other:?} has no sample"),
+    }
+}
+
+#[test]
+fn what_has_an_error_for_each_item_is_refused_item_by_item() {
+    let (_data, broker) = broker();
+    let mut client = KafkaClient::connect(broker.address);
+    let (groups, partitions) = (&["a", "b"][..], &["t/0", "t/7", "t/0", "t/7"][..]);
+    for (key, versions) in DECLINED {
+        assert!(SERVED.iter().all(|(served, _)| served != key), "{key:?}");
+        let items = match key {
+            ApiKey::OffsetCommit | ApiKey::TxnOffsetCommit | ApiKey::AddPartitionsToTxn => {
+                partitions
+            }
+            _ => groups,
+        };
+        for version in versions.min..=versions.max {
+            let told = declined(&mut client, *key, version);
+            let expected = items.iter().map(|item| ((*item).to_owned(), 35));
+            assert_eq!(told, expected.collect::<Vec<_>>(), "{key:?} {version}");
+        }
+    }
+    // A count that cannot be ends the connection before anything is allocated by it: two billion groups.
+    client
+        .write(&[
+            0, 0, 0, 14, 0, 42, 0, 0, 0, 0, 0, 5, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff,
+        ])
         .expect("sent");
     assert!(client.is_closed());
     broker.must_answer();

@@ -196,6 +196,7 @@ fn listen_settings() -> ListenSettings {
             host: None,
             port: 1,
             auto_create_topics: false,
+            broker: Vec::new(),
         }),
         session: SessionLimits {
             max_frame_bytes: 1 << 20,

@@ -99,9 +99,10 @@ impl SettingArgs {
 }
 
 pub(super) fn run(arguments: &ServeArgs) -> Result<(), Failure> {
-    let config = arguments.settings.resolve()?.config;
+    let resolved = arguments.settings.resolve()?;
+    let config = &resolved.config;
     let logging = crate::logging::start(&config.log.level, config.log.format);
-    let served = crate::serve::run(&config);
+    let served = crate::serve::run(&resolved);
     // Events that wait to be written come before what ended it all.
     drop(logging);
     served.map_err(|error| failed(&error.to_string(), config.log.format))

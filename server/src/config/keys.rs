@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::kind::{Address, Auto, Bool, Bytes, Count, Host, Kind, LogLevel, Micros, Millis, Path};
 use crate::logging::LogFormat;
 use crate::topic_config::TopicConfig;
+use crate::value_type::ValueType;
 
 /// One row of the table.
 pub struct Key {
@@ -20,6 +21,8 @@ pub struct Key {
     pub limits: Option<Limits>,
     /// What it does.
     pub doc: &'static str,
+    /// What its value is made of.
+    pub kind: ValueType,
     /// Checks a text and normalises it: as a person reads it, and for programs.
     pub(super) check: Check,
 }
@@ -29,7 +32,7 @@ pub(super) type Check =
     Box<dyn Fn(&str) -> Result<(String, serde_json::Value), String> + Send + Sync>;
 
 /// Topic configuration keys, in Kafka's names, are the broker's keys with this before them.
-pub(super) const TOPIC_DEFAULTS: &str = "topic.defaults.";
+pub const TOPIC_DEFAULTS: &str = "topic.defaults.";
 
 /// The least and the most that a key may be.
 #[derive(Clone, Copy)]
@@ -45,6 +48,21 @@ impl Key {
     #[must_use]
     pub fn variable(&self) -> String {
         format!("MILLRACE_{}", self.name.replace('.', "_").to_uppercase())
+    }
+
+    /// The default, as [`super::Setting::plain`] has values.
+    #[must_use]
+    pub fn plain_default(&self) -> String {
+        let (_, json) = (self.check)(&self.default).expect("every default passes its own check");
+        plain(&json)
+    }
+}
+
+/// A value without the quotes of JSON.
+pub(super) fn plain(json: &serde_json::Value) -> String {
+    match json.as_str() {
+        Some(text) => text.to_owned(),
+        None => json.to_string(),
     }
 }
 
@@ -119,6 +137,7 @@ macro_rules! configuration {
             default: $default.into(),
             limits: LIMITS,
             doc: $doc,
+            kind: <$kind as Kind>::TYPE,
             check: Box::new(|text| check::<$kind>(text, LIMITS)),
         }
     }};
@@ -230,6 +249,7 @@ fn topic_keys() -> Vec<Key> {
         default: default.into(),
         limits: None,
         doc: TopicConfig::doc(name).unwrap_or_default(),
+        kind: TopicConfig::kind(name).unwrap_or(ValueType::Text),
         check: Box::new(move |text| {
             let mut config = TopicConfig::default();
             config

@@ -8,12 +8,16 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use jiff::SignedDuration;
 
+use crate::value_type::ValueType;
+
 /// One kind of value.
 pub(super) trait Kind {
     /// What the program works with.
     type Value: Clone;
     /// What may be written, for help and for error messages.
     const HINT: &'static str;
+    /// What the value is made of, as [`Kind::json`] has it.
+    const TYPE: ValueType = ValueType::Text;
     /// Reads a value. The error is half a sentence that follows "`key` is `text`, ".
     fn parse(text: &str) -> Result<Self::Value, String>;
     /// The value as a person would write it.
@@ -99,6 +103,7 @@ pub(super) struct Bool;
 impl Kind for Bool {
     type Value = bool;
     const HINT: &'static str = "true or false";
+    const TYPE: ValueType = ValueType::Boolean;
 
     fn parse(text: &str) -> Result<bool, String> {
         match text {
@@ -123,6 +128,7 @@ pub(super) struct Count;
 impl Kind for Count {
     type Value = u32;
     const HINT: &'static str = "a whole number";
+    const TYPE: ValueType = ValueType::Int;
 
     fn parse(text: &str) -> Result<u32, String> {
         text.parse().map_err(|_| expected::<Self>())
@@ -147,6 +153,7 @@ pub(super) struct Bytes;
 impl Kind for Bytes {
     type Value = u64;
     const HINT: &'static str = "a number of bytes, such as 1048576, 64MiB or 1GiB";
+    const TYPE: ValueType = ValueType::Long;
 
     fn parse(text: &str) -> Result<u64, String> {
         ByteSize::from_str(text)
@@ -188,6 +195,7 @@ pub(super) struct Millis;
 impl Kind for Millis {
     type Value = Duration;
     const HINT: &'static str = "a number of milliseconds, or a duration such as 500ms, 10s or 1m";
+    const TYPE: ValueType = ValueType::Long;
 
     fn parse(text: &str) -> Result<Duration, String> {
         let duration = duration::<Self>(text, Duration::from_millis)?;
@@ -217,6 +225,7 @@ pub(super) struct Micros;
 impl Kind for Micros {
     type Value = Duration;
     const HINT: &'static str = "a number of microseconds, or a duration such as 50us or 2ms";
+    const TYPE: ValueType = ValueType::Long;
 
     fn parse(text: &str) -> Result<Duration, String> {
         let duration = duration::<Self>(text, Duration::from_micros)?;
@@ -268,6 +277,7 @@ impl AutoHint for Count {
 impl<K: Kind + AutoHint> Kind for Auto<K> {
     type Value = Option<K::Value>;
     const HINT: &'static str = K::AUTO_HINT;
+    const TYPE: ValueType = K::TYPE;
 
     fn parse(text: &str) -> Result<Self::Value, String> {
         match text {

@@ -16,5 +16,7 @@ mod kind;
 mod resolve;
 
 pub use automatic::{AutomaticSizes, Machine};
-pub use keys::{Cache, Config, Journal, Key, Limits, Log, Network, Storage, Topic, keys};
+pub use keys::{
+    Cache, Config, Journal, Key, Limits, Log, Network, Storage, TOPIC_DEFAULTS, Topic, keys,
+};
 pub use resolve::{ConfigError, Inputs, Resolved, Setting, Source, resolve, suggestion};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::file::{self, FileError};
-use super::keys::{Config, Key, keys};
+use super::keys::{Config, Key, keys, plain};
 
 /// Variables that begin as the broker's do and are not keys of its configuration.
 const OTHER_VARIABLES: [&str; 2] = ["MILLRACE_BOOTSTRAP", "MILLRACE_CONFIG"];
@@ -78,6 +78,20 @@ pub struct Setting {
     /// Where it came from.
     pub source: Source,
     text: String,
+}
+
+impl Setting {
+    /// The value in one line, numbers in the key's unit and without another.
+    #[must_use]
+    pub fn plain(&self) -> String {
+        plain(&self.json)
+    }
+
+    /// Whether somebody set it.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.source != Source::Default
+    }
 }
 
 /// The configuration, and where each part of it came from.

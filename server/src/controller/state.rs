@@ -304,6 +304,10 @@ impl State {
                 format!("a topic named '{name}' exists already"),
             ));
         }
+        rules
+            .defaults
+            .with(as_strs(configs))
+            .map_err(refused_config)?;
         let partitions = partitions.unwrap_or(rules.default_partitions);
         if partitions == 0 {
             return Err(WireError::new(
@@ -312,10 +316,6 @@ impl State {
             ));
         }
         self.check_room(partitions, rules)?;
-        rules
-            .defaults
-            .with(as_strs(configs))
-            .map_err(refused_config)?;
         let configs = configs
             .iter()
             .map(|(name, value)| (name.clone(), value.trim().to_owned()))

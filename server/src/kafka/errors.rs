@@ -54,6 +54,18 @@ pub(super) fn told<T>(outcome: &Result<T, WireError>) -> (i16, Option<String>) {
     }
 }
 
+/// A name that no topic can have names none: where Kafka looks a name up without asking whether it is
+/// well formed, that is all it says.
+pub(super) fn unknown_if_malformed(error: WireError) -> WireError {
+    match error.code {
+        ErrorCode::InvalidTopic => WireError {
+            code: ErrorCode::UnknownTopicOrPartition,
+            ..error
+        },
+        _ => error,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

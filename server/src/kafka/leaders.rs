@@ -20,8 +20,15 @@ use super::errors::{kafka_code, told};
 use super::offsets::NONE;
 use super::session::Session;
 
+/// Kafka's number for the election of the replica that is to lead if all is well.
+const PREFERRED: i8 = 0;
+/// And of one that may lack records, if there is no other.
+const UNCLEAN: i8 = 1;
+
 impl<E: Env> Session<E> {
     pub(super) async fn elect_leaders(&self, request: ElectLeadersRequest) -> ElectLeadersResponse {
+        let kind = request.election_type;
+        let is_known = matches!(kind, PREFERRED | UNCLEAN);
         // Of all partitions only those are named whose election failed; none is needed.
         let topics = request.topic_partitions.unwrap_or_default();
         let mut results = Vec::with_capacity(topics.len());
@@ -29,6 +36,7 @@ impl<E: Env> Session<E> {
             let mut partitions = Vec::with_capacity(wanted.partitions.len());
             for number in wanted.partitions {
                 let error = match self.current(&wanted.topic, number, NONE) {
+                    _ if !is_known => no_such_election(kind),
                     Ok(_) => WireError::new(
                         ErrorCode::ElectionNotNeeded,
                         "the preferred replica leads already",
@@ -48,8 +56,14 @@ impl<E: Env> Session<E> {
                     .with_topic(wanted.topic)
                     .with_partition_result(partitions),
             );
+            self.broker.env.yield_now().await;
         }
-        ElectLeadersResponse::default().with_replica_election_results(results)
+        let response = ElectLeadersResponse::default().with_replica_election_results(results);
+        if is_known {
+            response
+        } else {
+            response.with_error_code(kafka_code(no_such_election(kind).code))
+        }
     }
 
     pub(super) async fn alter_partition_reassignments(
@@ -74,6 +88,7 @@ impl<E: Env> Session<E> {
                     .with_name(topic.name)
                     .with_partitions(partitions),
             );
+            self.broker.env.yield_now().await;
         }
         AlterPartitionReassignmentsResponse::default().with_responses(responses)
     }
@@ -89,6 +104,15 @@ impl<E: Env> Session<E> {
             )),
         }
     }
+}
+
+fn no_such_election(kind: i8) -> WireError {
+    WireError::new(
+        ErrorCode::InvalidRequest,
+        format!(
+            "there is no election of type {kind}; ask for {PREFERRED}, of the preferred replica, or {UNCLEAN}, of any"
+        ),
+    )
 }
 
 /// None is under way.

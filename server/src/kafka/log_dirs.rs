@@ -1,5 +1,7 @@
 //! DescribeLogDirs (35): what lies where on the disk.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use millrace_shard::env::Env;
 use millrace_wire::ids::PartitionId;
 use millrace_wire::kafka::control::StrBytes;
@@ -19,26 +21,7 @@ impl<E: Env> Session<E> {
         &self,
         request: DescribeLogDirsRequest,
     ) -> DescribeLogDirsResponse {
-        // What is not here is passed over, as Kafka does it.
-        let asked: Vec<(TopicName, Vec<PartitionId>)> = match request.topics {
-            Some(topics) => topics
-                .into_iter()
-                .filter_map(|topic| {
-                    let entry = self.broker.topic(&topic.topic).ok()?;
-                    let numbers = topic.partitions.into_iter();
-                    let ids = numbers.filter_map(|n| entry.partition(n.cast_unsigned()).ok());
-                    Some((topic.topic, ids.collect()))
-                })
-                .collect(),
-            None => {
-                let (_, entries) = self.broker.topics();
-                let named = entries.iter().map(|entry| {
-                    let name = topic_name(entry.topic.name.as_str());
-                    (name, entry.topic.partition_ids().collect())
-                });
-                named.collect()
-            }
-        };
+        let asked = self.asked_partitions(request).await;
         let questions = asked.iter().flat_map(|(_, ids)| ids);
         let questions = questions.map(|id| (*id, Question::Describe)).collect();
         let mut answers = self.broker.ask(questions).await.into_iter();
@@ -54,6 +37,10 @@ impl<E: Env> Session<E> {
                             .with_partition_size(size),
                     );
                 }
+                self.broker.env.yield_now().await;
+            }
+            if partitions.is_empty() {
+                continue;
             }
             topics.push(
                 DescribeLogDirsTopic::default()
@@ -62,6 +49,34 @@ impl<E: Env> Session<E> {
             );
         }
         DescribeLogDirsResponse::default().with_results(vec![self.log_dir(topics).await])
+    }
+
+    /// The partitions that are asked for and are here, by topic. Others are passed over, as Kafka does
+    /// it; each is there once, however often the request names it.
+    async fn asked_partitions(
+        &self,
+        request: DescribeLogDirsRequest,
+    ) -> Vec<(TopicName, BTreeSet<PartitionId>)> {
+        let mut asked: BTreeMap<TopicName, BTreeSet<PartitionId>> = BTreeMap::new();
+        let Some(topics) = request.topics else {
+            for entry in self.broker.topics().1 {
+                let name = topic_name(entry.topic.name.as_str());
+                asked.insert(name, entry.topic.partition_ids().collect());
+                self.broker.env.yield_now().await;
+            }
+            return asked.into_iter().collect();
+        };
+        for topic in topics {
+            if let Ok(entry) = self.broker.topic(&topic.topic) {
+                let ids = asked.entry(topic.topic).or_default();
+                for number in topic.partitions {
+                    ids.extend(entry.partition(number.cast_unsigned()));
+                    self.broker.env.yield_now().await;
+                }
+            }
+            self.broker.env.yield_now().await;
+        }
+        asked.into_iter().collect()
     }
 
     async fn log_dir(&self, topics: Vec<DescribeLogDirsTopic>) -> DescribeLogDirsResult {

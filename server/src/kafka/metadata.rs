@@ -211,7 +211,7 @@ impl<E: Env> Session<E> {
     }
 
     /// Where this client is to connect to.
-    fn host(&self) -> StrBytes {
+    pub(super) fn host(&self) -> StrBytes {
         let reached = || self.reached_at.ip().to_canonical().to_string();
         let host = self.settings.host.clone();
         StrBytes::from_string(host.unwrap_or_else(reached))

@@ -6,7 +6,8 @@
 //! | `session` | tells requests apart, runs them, ends connections that cannot be understood |
 //! | `replies` | gives answers out in the order of their requests, as Kafka's clients assume |
 //! | `produce`, `fetch`, `fetch_session` | the hot path: borrowed messages, batches moved as they are |
-//! | `metadata`, `offsets`, `topics`, `configs`, `log_dirs`, `leaders` | everything else, by way of owned messages |
+//! | `metadata`, `offsets`, `topics`, `configs`, `describe_configs`, `log_dirs`, `leaders` | everything else, by way of owned messages |
+//! | `broker_settings` | the broker's own settings, under its names and Kafka's |
 //! | `unserved` | requests whose time has not come: groups, producer ids, transactions |
 //! | `errors` | the broker's errors in Kafka's numbers |
 //!
@@ -14,7 +15,9 @@
 //! It decides nothing about topics and partitions (the broker does) and never touches a socket
 //! (`listen` does). Which versions are served is in [`millrace_wire::kafka::SERVED`].
 
+mod broker_settings;
 mod configs;
+mod describe_configs;
 mod errors;
 mod fetch;
 mod fetch_session;
@@ -24,11 +27,13 @@ mod log_dirs;
 mod metadata;
 mod offsets;
 mod produce;
+mod repeated;
 mod replies;
 mod session;
 mod topics;
 mod unserved;
 
+pub use broker_settings::BrokerSetting;
 pub use session::Session;
 
 /// What Kafka clients are told, and may do.
@@ -40,4 +45,6 @@ pub struct KafkaSettings {
     pub port: u16,
     /// Whether asking for the metadata of a topic that does not exist makes it.
     pub auto_create_topics: bool,
+    /// Every setting of this broker, as it is in force.
+    pub broker: Vec<BrokerSetting>,
 }

@@ -1,5 +1,7 @@
 //! Places in partitions: ListOffsets (2), OffsetForLeaderEpoch (23), DeleteRecords (21).
 
+use std::rc::Rc;
+
 use millrace_shard::env::Env;
 use millrace_wire::error::{ErrorCode, WireError};
 use millrace_wire::ids::{PartitionId, Term};
@@ -17,10 +19,10 @@ use millrace_wire::kafka::control::messages::{
     OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, TopicName,
 };
 
-use super::errors::kafka_code;
+use super::errors::{kafka_code, unknown_if_malformed};
 use super::session::Session;
 use crate::broker::calls::{Answer, Question};
-use crate::broker::wrong_answer;
+use crate::broker::{TopicEntry, wrong_answer};
 
 /// Stands for "the client does not say" among epochs, and for "none" among offsets.
 pub(super) const NONE: i32 = -1;
@@ -186,13 +188,16 @@ impl<E: Env> Session<E> {
         wanted: &Wanted<T>,
         question: impl Fn(&str, &T) -> Result<Asked, WireError>,
     ) -> Vec<Vec<Result<(PartitionId, Answer), WireError>>> {
-        let resolved: Vec<Vec<Result<Asked, WireError>>> = wanted
-            .iter()
-            .map(|(name, partitions)| {
-                let asked = partitions.iter().map(|partition| question(name, partition));
-                asked.collect()
-            })
-            .collect();
+        let mut resolved: Vec<Vec<Result<Asked, WireError>>> = Vec::with_capacity(wanted.len());
+        for (name, partitions) in wanted {
+            let mut asked = Vec::with_capacity(partitions.len());
+            for partition in partitions {
+                asked.push(question(name, partition));
+                self.broker.env.yield_now().await;
+            }
+            resolved.push(asked);
+            self.broker.env.yield_now().await;
+        }
         let questions: Vec<Asked> = resolved.iter().flatten().flatten().copied().collect();
         let mut answers = self.broker.ask(questions).await.into_iter();
         let mut answered = |asked: Result<Asked, WireError>| {
@@ -206,6 +211,11 @@ impl<E: Env> Session<E> {
         by_topic.collect()
     }
 
+    /// The topic of this name.
+    pub(super) fn existing(&self, name: &str) -> Result<Rc<TopicEntry>, WireError> {
+        self.broker.topic(name).map_err(unknown_if_malformed)
+    }
+
     /// The partition, if it is there and the client knows who leads it (KIP-320).
     pub(super) fn current(
         &self,
@@ -213,7 +223,7 @@ impl<E: Env> Session<E> {
         partition: i32,
         leader_epoch: i32,
     ) -> Result<PartitionId, WireError> {
-        let entry = self.broker.topic(topic)?;
+        let entry = self.existing(topic)?;
         // A negative number is none that a topic has, whichever way it is read.
         let id = entry.partition(partition.cast_unsigned())?;
         let current = epoch(self.broker.leadership(id).epoch);

@@ -96,8 +96,7 @@ impl<E: Env> Session<E> {
             body_at: head.body_at,
             complete,
         };
-        let served = key.versions();
-        if !served.is_some_and(|versions| versions.contains(asked.version)) {
+        if !key.is_read(asked.version) {
             return self.not_served(asked, held, under_way);
         }
         match key {
@@ -173,7 +172,7 @@ impl<E: Env> Session<E> {
             RequestKind::ListPartitionReassignments(_) => {
                 leaders::list_partition_reassignments().into()
             }
-            other => unreachable!("{other:?} is not among the served requests"),
+            other => self.decline(other).await,
         }
     }
 

@@ -19,25 +19,24 @@ use millrace_wire::kafka::control::messages::{
 };
 use millrace_wire::kafka::control::{StrBytes, Uuid};
 
-use super::configs::source;
-use super::errors::told;
+use super::errors::{told, unknown_if_malformed};
 use super::metadata::topic_name;
+use super::repeated::{Repeated, Turn};
 use super::session::Session;
-use crate::controller::state::{Command, Topic};
-use crate::topic_config::TopicConfig;
+use crate::controller::state::{Command, Topic, shown};
 
 /// In place of a number that the broker is to choose.
 const DEFAULT: i32 = -1;
 
 impl<E: Env> Session<E> {
     pub(super) async fn create_topics(&self, request: CreateTopicsRequest) -> CreateTopicsResponse {
-        let twice = named_twice(request.topics.iter().map(|topic| &topic.name));
+        let mut repeated = Repeated::among(request.topics.iter().map(|topic| topic.name.clone()));
         let mut results = Vec::with_capacity(request.topics.len());
         for topic in request.topics {
-            let made = if twice.contains(&topic.name) {
-                Err(named_more_than_once())
-            } else {
-                self.create_topic(&topic, request.validate_only).await
+            let made = match repeated.turn(&topic.name) {
+                Turn::Only => self.create_topic(&topic, request.validate_only).await,
+                Turn::First => Err(named_more_than_once()),
+                Turn::Again => continue,
             };
             results.push(self.created(topic.name, &made));
             self.broker.env.yield_now().await;
@@ -50,48 +49,56 @@ impl<E: Env> Session<E> {
         wanted: &CreatableTopic,
         validate_only: bool,
     ) -> Result<Topic, WireError> {
-        let partitions = self.wanted_partitions(wanted)?;
-        let mut configs = Vec::with_capacity(wanted.configs.len());
-        for config in &wanted.configs {
-            // Null is the default, of a key that there is.
-            TopicConfig::check_name(&config.name)
-                .map_err(|error| WireError::new(ErrorCode::InvalidConfig, error.to_string()))?;
-            if let Some(value) = &config.value {
-                configs.push((config.name.to_string(), value.to_string()));
-            }
-        }
+        let partitions = self.wanted_partitions(wanted);
+        let refused = refused_settings(wanted).err();
+        let refused = refused.or_else(|| partitions.as_ref().err().cloned());
+        let settings = wanted.configs.iter().filter_map(|config| {
+            let value = config.value.as_ref()?;
+            Some((config.name.to_string(), value.to_string()))
+        });
         let command = Command::CreateTopic {
             name: wanted.name.to_string(),
-            partitions,
-            configs,
-            validate_only,
+            partitions: partitions.unwrap_or_default(),
+            configs: settings.collect(),
+            // The controller sees it in any case: what is wrong with a name, and that there is such a
+            // topic, is told before everything else, as Kafka does it.
+            validate_only: validate_only || refused.is_some(),
         };
-        self.broker.command(command).await
+        let made = self.broker.command(command).await?;
+        refused.map_or(Ok(made), Err)
     }
 
     /// How many partitions a new topic is to have; none: as many as the broker's default.
     fn wanted_partitions(&self, wanted: &CreatableTopic) -> Result<Option<u32>, WireError> {
         let factor = i32::from(wanted.replication_factor);
-        if wanted.assignments.is_empty() {
-            if factor != DEFAULT && factor != 1 {
+        if !wanted.assignments.is_empty() {
+            if wanted.num_partitions != DEFAULT || factor != DEFAULT {
                 return Err(WireError::new(
-                    ErrorCode::InvalidReplicationFactor,
-                    format!(
-                        "replication factor {factor} is not possible: there is one broker; use 1 or -1"
-                    ),
+                    ErrorCode::InvalidRequest,
+                    "a topic has either assignments or a number of partitions and replicas; leave out one",
                 ));
             }
-            return match wanted.num_partitions {
-                DEFAULT => Ok(None),
-                count => Ok(Some(partition_count(count)?)),
-            };
+            return self.assigned_partitions(wanted).map(Some);
         }
-        if wanted.num_partitions != DEFAULT || factor != DEFAULT {
-            return Err(WireError::new(
-                ErrorCode::InvalidRequest,
-                "a topic has either assignments or a number of partitions and replicas; leave out one",
-            ));
+        let impossible = |why: &str| {
+            let message =
+                format!("replication factor {factor} is not possible: {why}; use 1 or -1");
+            Err(WireError::new(ErrorCode::InvalidReplicationFactor, message))
+        };
+        if factor < DEFAULT || factor == 0 {
+            return impossible("a partition has at least one replica");
         }
+        let partitions = match wanted.num_partitions {
+            DEFAULT => None,
+            count => Some(partition_count(count)?),
+        };
+        if factor != DEFAULT && factor != 1 {
+            return impossible("there is one broker");
+        }
+        Ok(partitions)
+    }
+
+    fn assigned_partitions(&self, wanted: &CreatableTopic) -> Result<u32, WireError> {
         let numbers: BTreeSet<i32> = wanted
             .assignments
             .iter()
@@ -106,7 +113,7 @@ impl<E: Env> Session<E> {
         for assignment in &wanted.assignments {
             self.check_replicas(&assignment.broker_ids)?;
         }
-        Ok(Some(u32::try_from(count).unwrap_or(u32::MAX)))
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 
     /// Whether replicas can be on these nodes: each on one that exists, and no two on one.
@@ -134,7 +141,7 @@ impl<E: Env> Session<E> {
         let defaults = self.broker.topic_defaults();
         let in_force = topic.effective_config(&defaults);
         let configs = in_force.entries().map(|(key, value)| {
-            let source = source(&topic.configs, key, &value);
+            let source = self.topic_source(&topic.configs, key);
             CreatableTopicConfigs::default()
                 .with_name(StrBytes::from_static_str(key))
                 .with_value(Some(StrBytes::from_string(value)))
@@ -164,19 +171,37 @@ impl<E: Env> Session<E> {
             }
         };
         let mut results = Vec::with_capacity(wanted.len());
+        let mut repeated = Repeated::among(wanted.iter().cloned());
+        let mut meant = Vec::with_capacity(wanted.len());
         for (name, id) in wanted {
-            results.push(self.delete_topic(name, id).await);
+            match repeated.turn(&(name.clone(), id)) {
+                Turn::Only => meant.push((self.meant(name.as_ref(), id), name, id)),
+                Turn::First => results.push(deleted(name, id, &Err(named_more_than_once()))),
+                Turn::Again => {}
+            }
+            self.broker.env.yield_now().await;
+        }
+        // One topic may be named in two ways: by its name and by its id.
+        let mut twice = Repeated::among(meant.iter().filter_map(|(found, ..)| found.clone().ok()));
+        for (found, name, id) in meant {
+            let outcome = match found {
+                Ok(found) if twice.turn(&found) != Turn::Only => Err(named_more_than_once()),
+                Ok(found) => self.delete_topic(&found, id).await,
+                Err(error) => Err(error),
+            };
+            results.push(deleted(name, id, &outcome));
             self.broker.env.yield_now().await;
         }
         DeleteTopicsResponse::default().with_responses(results)
     }
 
-    async fn delete_topic(&self, name: Option<TopicName>, id: Uuid) -> DeletableTopicResult {
+    /// The name of the topic that is to be deleted.
+    fn meant(&self, name: Option<&TopicName>, id: Uuid) -> Result<String, WireError> {
         let ambiguous = |what| {
             let message = format!("a topic to be deleted has {what}; give one of them");
             Err(WireError::new(ErrorCode::InvalidRequest, message))
         };
-        let named = match &name {
+        match name {
             Some(_) if !id.is_nil() => ambiguous("both a name and an id"),
             None if id.is_nil() => ambiguous("neither a name nor an id"),
             Some(name) => Ok(name.to_string()),
@@ -184,36 +209,29 @@ impl<E: Env> Session<E> {
                 let found = self.broker.topic_with_id(TopicId(id.as_u128()));
                 found.map(|entry| entry.topic.name.to_string())
             }
+        }
+    }
+
+    async fn delete_topic(&self, name: &str, id: Uuid) -> Result<Topic, WireError> {
+        let command = Command::DeleteTopic {
+            name: name.to_owned(),
+            id: (!id.is_nil()).then(|| TopicId(id.as_u128())),
         };
-        let deleted = match &named {
-            Ok(name) => {
-                let command = Command::DeleteTopic {
-                    name: name.clone(),
-                    id: (!id.is_nil()).then(|| TopicId(id.as_u128())),
-                };
-                self.broker.command(command).await
-            }
-            Err(error) => Err(error.clone()),
-        };
-        let (error_code, message) = told(&deleted);
-        DeletableTopicResult::default()
-            .with_name(name.or_else(|| named.ok().map(|name| topic_name(&name))))
-            .with_topic_id(deleted.map_or(id, |topic| Uuid::from_u128(topic.id.0)))
-            .with_error_code(error_code)
-            .with_error_message(message.map(StrBytes::from_string))
+        let outcome = self.broker.command(command).await;
+        outcome.map_err(unknown_if_malformed)
     }
 
     pub(super) async fn create_partitions(
         &self,
         request: CreatePartitionsRequest,
     ) -> CreatePartitionsResponse {
-        let twice = named_twice(request.topics.iter().map(|topic| &topic.name));
+        let mut repeated = Repeated::among(request.topics.iter().map(|topic| topic.name.clone()));
         let mut results = Vec::with_capacity(request.topics.len());
         for topic in request.topics {
-            let grown = if twice.contains(&topic.name) {
-                Err(named_more_than_once())
-            } else {
-                self.grow(&topic, request.validate_only).await
+            let grown = match repeated.turn(&topic.name) {
+                Turn::Only => self.grow(&topic, request.validate_only).await,
+                Turn::First => Err(named_more_than_once()),
+                Turn::Again => continue,
             };
             let (error_code, message) = told(&grown);
             results.push(
@@ -232,10 +250,12 @@ impl<E: Env> Session<E> {
         wanted: &CreatePartitionsTopic,
         validate_only: bool,
     ) -> Result<Topic, WireError> {
+        let present = self.existing(&wanted.name)?.topic.partitions;
         let total = partition_count(wanted.count)?;
-        if let Some(assignments) = &wanted.assignments {
-            let present = self.broker.topic(&wanted.name)?.topic.partitions;
-            if assignments.len() as u64 != u64::from(total.saturating_sub(present)) {
+        // A count that is no increase is refused for that, whatever comes with it.
+        let more = total.saturating_sub(present);
+        if let Some(assignments) = wanted.assignments.as_ref().filter(|_| more > 0) {
+            if assignments.len() as u64 != u64::from(more) {
                 return Err(wrong_assignment(
                     "there is one assignment for each new partition",
                 ));
@@ -274,8 +294,30 @@ fn named_more_than_once() -> WireError {
     )
 }
 
-fn named_twice<'a>(names: impl Iterator<Item = &'a TopicName>) -> BTreeSet<TopicName> {
-    let mut seen = BTreeSet::new();
-    let twice = names.filter(|name| !seen.insert(*name));
-    twice.cloned().collect()
+/// Null is no value.
+fn refused_settings(wanted: &CreatableTopic) -> Result<(), WireError> {
+    for config in &wanted.configs {
+        if config.value.is_none() {
+            let name = shown(&config.name);
+            return Err(WireError::new(
+                ErrorCode::InvalidConfig,
+                format!("'{name}' has no value; leave it out for its default"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn deleted(
+    name: Option<TopicName>,
+    id: Uuid,
+    outcome: &Result<Topic, WireError>,
+) -> DeletableTopicResult {
+    let (error_code, message) = told(outcome);
+    let topic = outcome.as_ref().ok();
+    DeletableTopicResult::default()
+        .with_name(name.or_else(|| topic.map(|topic| topic_name(topic.name.as_str()))))
+        .with_topic_id(topic.map_or(id, |topic| Uuid::from_u128(topic.id.0)))
+        .with_error_code(error_code)
+        .with_error_message(message.map(StrBytes::from_string))
 }

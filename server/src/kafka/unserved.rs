@@ -1,21 +1,39 @@
 //! Requests whose time has not come: consumer groups, producer ids, transactions, authentication. None
 //! is advertised; a client that asks all the same gets an answer that says so in the request's own
-//! form, so that it falls back or fails clearly and does not wait.
+//! form, so that it falls back or fails clearly and does not wait. Where that form has an error for the
+//! whole request, the request is not even read; where it has one for each item, it is, and each item is
+//! told.
 
 use bytes::BytesMut;
+use millrace_shard::env::Env;
 use millrace_wire::kafka::ApiKey;
-use millrace_wire::kafka::control::ResponseKind;
 use millrace_wire::kafka::control::messages as m;
-use millrace_wire::kafka::control::write_response;
+use millrace_wire::kafka::control::messages::add_partitions_to_txn_response::{
+    AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult,
+};
+use millrace_wire::kafka::control::messages::delete_groups_response::DeletableGroupResult;
+use millrace_wire::kafka::control::messages::describe_groups_response::DescribedGroup;
+use millrace_wire::kafka::control::messages::find_coordinator_response::Coordinator;
+use millrace_wire::kafka::control::messages::offset_commit_response::{
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use millrace_wire::kafka::control::messages::offset_fetch_response::OffsetFetchResponseGroup;
+use millrace_wire::kafka::control::messages::txn_offset_commit_response::{
+    TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
+};
+use millrace_wire::kafka::control::{RequestKind, ResponseKind, write_response};
 
-use super::session::Asked;
+use super::session::{Asked, Session};
 use crate::session::outbox::Outgoing;
 
 const UNSUPPORTED_VERSION: i16 = 35;
 const UNSUPPORTED_SASL_MECHANISM: i16 = 33;
 const ILLEGAL_SASL_STATE: i16 = 34;
 
-/// The answer to a request that is not served, if its kind and version have a form that says so.
+/// In place of a broker where there is none.
+const NOWHERE: m::BrokerId = m::BrokerId(-1);
+
+/// The answer to a request that is not read and not served, if its kind and version have a form that says so.
 pub(super) fn answer(asked: Asked) -> Option<Outgoing> {
     let code = UNSUPPORTED_VERSION;
     let mut version = asked.version;
@@ -44,6 +62,10 @@ pub(super) fn answer(asked: Asked) -> Option<Outgoing> {
             .into(),
         // From version 8 on there is an error for each group only.
         ApiKey::OffsetFetch if version < 8 => m::OffsetFetchResponse::default()
+            .with_error_code(code)
+            .into(),
+        // And before version 4 for each partition only.
+        ApiKey::AddPartitionsToTxn if version >= 4 => m::AddPartitionsToTxnResponse::default()
             .with_error_code(code)
             .into(),
         ApiKey::ListGroups => m::ListGroupsResponse::default()
@@ -75,4 +97,129 @@ pub(super) fn answer(asked: Asked) -> Option<Outgoing> {
     let mut answer = Outgoing::default();
     answer.splice(bytes.freeze());
     Some(answer)
+}
+
+impl<E: Env> Session<E> {
+    /// The answer to a request that was read only to be refused, item by item.
+    pub(super) async fn decline(&self, request: RequestKind) -> ResponseKind {
+        match request {
+            RequestKind::OffsetCommit(request) => self.decline_commit(request).await.into(),
+            RequestKind::TxnOffsetCommit(request) => {
+                self.decline_commit_in_transaction(request).await.into()
+            }
+            RequestKind::AddPartitionsToTxn(request) => {
+                self.decline_partitions_in_transaction(request).await.into()
+            }
+            RequestKind::OffsetFetch(request) => {
+                let groups = request.groups.into_iter().map(|group| {
+                    OffsetFetchResponseGroup::default()
+                        .with_group_id(group.group_id)
+                        .with_error_code(UNSUPPORTED_VERSION)
+                });
+                let groups = self.unhurried(groups).await;
+                m::OffsetFetchResponse::default().with_groups(groups).into()
+            }
+            RequestKind::FindCoordinator(request) => {
+                let coordinators = request.coordinator_keys.into_iter().map(|key| {
+                    Coordinator::default()
+                        .with_key(key)
+                        .with_node_id(NOWHERE)
+                        .with_port(-1)
+                        .with_error_code(UNSUPPORTED_VERSION)
+                });
+                let coordinators = self.unhurried(coordinators).await;
+                m::FindCoordinatorResponse::default()
+                    .with_coordinators(coordinators)
+                    .into()
+            }
+            RequestKind::DescribeGroups(request) => {
+                let groups = request.groups.into_iter().map(|group| {
+                    DescribedGroup::default()
+                        .with_group_id(group)
+                        .with_error_code(UNSUPPORTED_VERSION)
+                });
+                let groups = self.unhurried(groups).await;
+                m::DescribeGroupsResponse::default()
+                    .with_groups(groups)
+                    .into()
+            }
+            RequestKind::DeleteGroups(request) => {
+                let results = request.groups_names.into_iter().map(|group| {
+                    DeletableGroupResult::default()
+                        .with_group_id(group)
+                        .with_error_code(UNSUPPORTED_VERSION)
+                });
+                let results = self.unhurried(results).await;
+                m::DeleteGroupsResponse::default()
+                    .with_results(results)
+                    .into()
+            }
+            other => unreachable!("{other:?} is not among the requests that are read"),
+        }
+    }
+
+    async fn decline_commit(&self, request: m::OffsetCommitRequest) -> m::OffsetCommitResponse {
+        let mut topics = Vec::with_capacity(request.topics.len());
+        for topic in request.topics {
+            let partitions = topic.partitions.iter().map(|partition| {
+                OffsetCommitResponsePartition::default()
+                    .with_partition_index(partition.partition_index)
+                    .with_error_code(UNSUPPORTED_VERSION)
+            });
+            let declined = OffsetCommitResponseTopic::default()
+                .with_partitions(self.unhurried(partitions).await)
+                .with_name(topic.name);
+            topics.push(declined);
+        }
+        m::OffsetCommitResponse::default().with_topics(topics)
+    }
+
+    async fn decline_commit_in_transaction(
+        &self,
+        request: m::TxnOffsetCommitRequest,
+    ) -> m::TxnOffsetCommitResponse {
+        let mut topics = Vec::with_capacity(request.topics.len());
+        for topic in request.topics {
+            let partitions = topic.partitions.iter().map(|partition| {
+                TxnOffsetCommitResponsePartition::default()
+                    .with_partition_index(partition.partition_index)
+                    .with_error_code(UNSUPPORTED_VERSION)
+            });
+            let declined = TxnOffsetCommitResponseTopic::default()
+                .with_partitions(self.unhurried(partitions).await)
+                .with_name(topic.name);
+            topics.push(declined);
+        }
+        m::TxnOffsetCommitResponse::default().with_topics(topics)
+    }
+
+    async fn decline_partitions_in_transaction(
+        &self,
+        request: m::AddPartitionsToTxnRequest,
+    ) -> m::AddPartitionsToTxnResponse {
+        let mut topics = Vec::with_capacity(request.v3_and_below_topics.len());
+        for topic in request.v3_and_below_topics {
+            let partitions = topic.partitions.iter().map(|number| {
+                AddPartitionsToTxnPartitionResult::default()
+                    .with_partition_index(*number)
+                    .with_partition_error_code(UNSUPPORTED_VERSION)
+            });
+            let declined = AddPartitionsToTxnTopicResult::default()
+                .with_results_by_partition(self.unhurried(partitions).await)
+                .with_name(topic.name);
+            topics.push(declined);
+        }
+        m::AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(topics)
+    }
+
+    /// Collects items and gives way to other requests in between: there may be a request's worth.
+    async fn unhurried<T>(&self, items: impl Iterator<Item = T>) -> Vec<T> {
+        let mut collected = Vec::new();
+        for item in items {
+            collected.push(item);
+            self.broker.env.yield_now().await;
+        }
+        self.broker.env.yield_now().await;
+        collected
+    }
 }

@@ -10,6 +10,7 @@
 //! finished, the journals are closed. A second one ends the process at once.
 
 mod descriptors;
+mod settings;
 mod shard;
 mod signals;
 
@@ -34,7 +35,7 @@ use millrace_wire::error::WireError;
 use millrace_wire::ids::ShardId;
 
 use crate::broker::{BrokerLimits, NodeIdentity, owner};
-use crate::config::{AutomaticSizes, Config, Machine};
+use crate::config::{AutomaticSizes, Config, Machine, Resolved, Setting};
 use crate::controller::driver::ControllerError;
 use crate::controller::state::Rules;
 use crate::kafka::KafkaSettings;
@@ -122,7 +123,8 @@ fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> ServeError {
 }
 
 /// Runs the broker until it is told to stop.
-pub fn run(config: &Config) -> Result<(), ServeError> {
+pub fn run(resolved: &Resolved) -> Result<(), ServeError> {
+    let config = &resolved.config;
     let began = Instant::now();
     let stop = Arc::new(StopSignal::default());
     signals::listen(Arc::clone(&stop)).map_err(system("listen for signals"))?;
@@ -145,6 +147,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
     let machine = machine.map_err(system("measure the file system"))?;
     let node = Arc::new(Node {
         config: config.clone(),
+        settings: resolved.settings.clone(),
         sizes: config.automatic_sizes(machine),
         identity: directory.identity(),
         data_directory: std::path::absolute(directory.path())
@@ -223,6 +226,7 @@ impl Addresses {
 /// One run of one node: what was decided before the shards start.
 struct Node {
     config: Config,
+    settings: Vec<Setting>,
     sizes: AutomaticSizes,
     identity: Identity,
     data_directory: PathBuf,
@@ -400,14 +404,18 @@ impl Node {
 
     fn kafka_settings(&self) -> KafkaSettings {
         let kafka = &self.config.kafka;
-        let advertised = kafka
-            .advertised_port
-            .and_then(|port| u16::try_from(port).ok());
         KafkaSettings {
             host: kafka.advertised_host.clone(),
-            port: advertised.unwrap_or(self.addresses.kafka.port()),
+            port: self.advertised_port(),
             auto_create_topics: kafka.auto_create_topics,
+            broker: self.broker_settings(),
         }
+    }
+
+    fn advertised_port(&self) -> u16 {
+        let configured = self.config.kafka.advertised_port;
+        let configured = configured.and_then(|port| u16::try_from(port).ok());
+        configured.unwrap_or(self.addresses.kafka.port())
     }
 
     /// The one line that says that the broker is ready.

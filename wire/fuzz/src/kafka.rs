@@ -1,4 +1,4 @@
-//! Kafka's requests, of every kind and version that is served.
+//! Kafka's requests, of every kind and version that is read.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,10 +25,7 @@ pub(crate) fn request(payload: &[u8]) {
     let (Some(key), version) = (ApiKey::from_number(head.api_key), head.api_version) else {
         return;
     };
-    if !key
-        .versions()
-        .is_some_and(|versions| versions.contains(version))
-    {
+    if !key.is_read(version) {
         return;
     }
     let body = &payload[head.body_at..];
@@ -116,12 +113,73 @@ fn with_lengths(mut bytes: &[u8]) -> Vec<&[u8]> {
 }
 
 pub(crate) fn request_seeds() -> Vec<Seed> {
-    let mut seeds = sample_seeds();
-    seeds.append(&mut recorded_seeds());
+    let mut seeds = served_seeds();
+    seeds.extend(declined_seeds());
+    seeds.extend(recorded_seeds());
     seeds
 }
 
-fn sample_seeds() -> Vec<Seed> {
+fn declined_seeds() -> Vec<Seed> {
+    let committed = m::offset_commit_request::OffsetCommitRequestTopic::default()
+        .with_name(name("orders"))
+        .with_partitions(vec![Default::default()]);
+    let commit = m::OffsetCommitRequest::default().with_topics(vec![committed]);
+    let in_transaction = m::txn_offset_commit_request::TxnOffsetCommitRequestTopic::default()
+        .with_name(name("orders"))
+        .with_partitions(vec![Default::default()]);
+    let in_transaction = m::TxnOffsetCommitRequest::default().with_topics(vec![in_transaction]);
+    let added = m::add_partitions_to_txn_request::AddPartitionsToTxnTopic::default()
+        .with_name(name("orders"))
+        .with_partitions(vec![0, 1]);
+    let added = m::AddPartitionsToTxnRequest::default().with_v3_and_below_topics(vec![added]);
+    let group = || m::GroupId(StrBytes::from_static_str("group"));
+    let fetched = m::offset_fetch_request::OffsetFetchRequestGroup::default()
+        .with_group_id(group())
+        .with_topics(Some(vec![Default::default()]));
+    vec![
+        seed("offset_commit_2", ApiKey::OffsetCommit, 2, commit.clone()),
+        seed("offset_commit_9", ApiKey::OffsetCommit, 9, commit),
+        seed(
+            "offset_fetch_9",
+            ApiKey::OffsetFetch,
+            9,
+            m::OffsetFetchRequest::default().with_groups(vec![fetched]),
+        ),
+        seed(
+            "find_coordinator_4",
+            ApiKey::FindCoordinator,
+            4,
+            m::FindCoordinatorRequest::default()
+                .with_coordinator_keys(vec![StrBytes::from_static_str("group")]),
+        ),
+        seed(
+            "describe_groups_5",
+            ApiKey::DescribeGroups,
+            5,
+            m::DescribeGroupsRequest::default().with_groups(vec![group()]),
+        ),
+        seed(
+            "add_partitions_to_txn_3",
+            ApiKey::AddPartitionsToTxn,
+            3,
+            added,
+        ),
+        seed(
+            "txn_offset_commit_3",
+            ApiKey::TxnOffsetCommit,
+            3,
+            in_transaction,
+        ),
+        seed(
+            "delete_groups_2",
+            ApiKey::DeleteGroups,
+            2,
+            m::DeleteGroupsRequest::default().with_groups_names(vec![group()]),
+        ),
+    ]
+}
+
+fn served_seeds() -> Vec<Seed> {
     let partition = m::produce_request::PartitionProduceData::default()
         .with_records(Some(Bytes::from_static(b"any bytes")));
     let data = m::produce_request::TopicProduceData::default()

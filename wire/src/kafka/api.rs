@@ -154,6 +154,18 @@ pub const SERVED: &[(ApiKey, Versions)] = &[
     (ApiKey::DescribeCluster, Versions { min: 0, max: 1 }),
 ];
 
+/// Requests that are not served and have room for an error of each of their items: they are read all
+/// the same, each in these versions, so that they are refused in their own form. None is advertised.
+pub const DECLINED: &[(ApiKey, Versions)] = &[
+    (ApiKey::OffsetCommit, Versions { min: 2, max: 9 }),
+    (ApiKey::OffsetFetch, Versions { min: 8, max: 9 }),
+    (ApiKey::FindCoordinator, Versions { min: 4, max: 6 }),
+    (ApiKey::DescribeGroups, Versions { min: 0, max: 6 }),
+    (ApiKey::AddPartitionsToTxn, Versions { min: 0, max: 3 }),
+    (ApiKey::TxnOffsetCommit, Versions { min: 0, max: 5 }),
+    (ApiKey::DeleteGroups, Versions { min: 0, max: 2 }),
+];
+
 impl ApiKey {
     /// Its number on the wire.
     #[must_use]
@@ -166,6 +178,13 @@ impl ApiKey {
     pub fn versions(self) -> Option<Versions> {
         let served = SERVED.iter().find(|(key, _)| *key == self);
         served.map(|(_, versions)| *versions)
+    }
+
+    /// Whether requests of this version are read: to be served, or to be refused item by item.
+    #[must_use]
+    pub fn is_read(self, version: i16) -> bool {
+        let mut read = SERVED.iter().chain(DECLINED);
+        read.any(|(key, versions)| *key == self && versions.contains(version))
     }
 
     /// Whether messages of this version have compact lengths and tagged fields.

@@ -36,10 +36,7 @@ pub fn decode_request(
     mut body: Bytes,
 ) -> Result<RequestKind, DecodeError> {
     let name = key.name();
-    if !key
-        .versions()
-        .is_some_and(|versions| versions.contains(version))
-    {
+    if !key.is_read(version) {
         return Err(DecodeError::Version { name, version });
     }
     if body.len() > MAX_REQUEST_BYTES {

@@ -59,7 +59,7 @@ const INT32S: Kind = Kind::Numbers(4);
 const NAME_AND_NUMBERS: &[Field] = &[always!(Kind::Text), always!(INT32S)];
 const NAME_AND_VALUE: &[Field] = &[always!(Kind::Text), always!(Kind::Text)];
 
-/// The fields of a control request, in order. None: it is not one.
+/// The fields of a control request, in order, in the versions that are read. None: it is not one.
 fn fields(key: ApiKey) -> Option<&'static [Field]> {
     Some(match key {
         ApiKey::ListOffsets => &[
@@ -170,6 +170,61 @@ fn fields(key: ApiKey) -> Option<&'static [Field]> {
             &[always!(INT32), always!(Kind::Array(NAME_AND_NUMBERS))]
         }
         ApiKey::DescribeCluster => &[always!(INT8), since!(1, INT8)],
+        ApiKey::OffsetCommit => &[
+            always!(Kind::Text),
+            since!(1, INT32),
+            since!(1, Kind::Text),
+            since!(7, Kind::Text),
+            between!(2, 4, INT64),
+            always!(Kind::Array(&[
+                always!(Kind::Text),
+                always!(Kind::Array(&[
+                    always!(INT32),
+                    always!(INT64),
+                    since!(6, INT32),
+                    always!(Kind::Text),
+                ])),
+            ])),
+        ],
+        ApiKey::OffsetFetch => &[
+            since!(
+                8,
+                Kind::Array(&[
+                    always!(Kind::Text),
+                    since!(9, Kind::Text),
+                    since!(9, INT32),
+                    always!(Kind::Array(NAME_AND_NUMBERS)),
+                ])
+            ),
+            since!(7, INT8),
+        ],
+        ApiKey::FindCoordinator => &[since!(1, INT8), since!(4, Kind::Texts)],
+        ApiKey::DescribeGroups => &[always!(Kind::Texts), since!(3, INT8)],
+        ApiKey::AddPartitionsToTxn => &[
+            always!(Kind::Text),
+            always!(INT64),
+            always!(INT16),
+            always!(Kind::Array(NAME_AND_NUMBERS)),
+        ],
+        ApiKey::TxnOffsetCommit => &[
+            always!(Kind::Text),
+            always!(Kind::Text),
+            always!(INT64),
+            always!(INT16),
+            since!(3, INT32),
+            since!(3, Kind::Text),
+            since!(3, Kind::Text),
+            always!(Kind::Array(&[
+                always!(Kind::Text),
+                always!(Kind::Array(&[
+                    always!(INT32),
+                    always!(INT64),
+                    since!(2, INT32),
+                    always!(Kind::Text),
+                ])),
+            ])),
+        ],
+        ApiKey::DeleteGroups => &[always!(Kind::Texts)],
         _ => return None,
     })
 }

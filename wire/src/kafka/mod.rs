@@ -25,7 +25,7 @@ mod read;
 mod tests;
 mod write;
 
-pub use api::{ApiKey, SERVED, Versions};
+pub use api::{ApiKey, DECLINED, SERVED, Versions};
 pub use fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition, FetchedTopic,
     ForgottenTopic, Sink, write_fetch_response,
