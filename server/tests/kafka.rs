@@ -7,52 +7,20 @@ mod process;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use kafka_client::samples::{create, fetch, sample};
 use kafka_client::stream::Stream;
 use kafka_client::{KafkaClient, batch, produce, text, topic_name};
 use millrace_wire::batch::{Compression, Records, split_batches};
-use millrace_wire::kafka::control::messages::create_topics_request::{
-    CreatableTopic, CreatableTopicConfig,
-};
-use millrace_wire::kafka::control::messages::fetch_request::{FetchPartition, FetchTopic};
-use millrace_wire::kafka::control::messages::metadata_request::MetadataRequestTopic;
-use millrace_wire::kafka::control::messages::{self as m};
-use millrace_wire::kafka::control::{RequestKind, ResponseKind, write_request};
+use millrace_wire::kafka::control::messages as m;
+use millrace_wire::kafka::control::messages::create_topics_request::CreatableTopicConfig;
+use millrace_wire::kafka::control::{RequestKind, ResponseKind, StrBytes, write_request};
 use millrace_wire::kafka::{ApiKey, DECLINED, SERVED};
 use process::Broker;
-
-const LATEST: i64 = -1;
 
 fn broker() -> (tempfile::TempDir, Broker) {
     let data = tempfile::tempdir().expect("a directory");
     let broker = Broker::start(data.path(), &["--shards", "2"]);
     (data, broker)
-}
-
-fn create(name: &str, partitions: i32) -> m::CreateTopicsRequest {
-    let topic = CreatableTopic::default()
-        .with_name(topic_name(name))
-        .with_num_partitions(partitions)
-        .with_replication_factor(1);
-    m::CreateTopicsRequest::default()
-        .with_topics(vec![topic])
-        .with_timeout_ms(10_000)
-}
-
-fn fetch(topic: &str, partitions: &[(i32, i64)], max_wait_ms: i32) -> m::FetchRequest {
-    let partitions = partitions.iter().map(|(partition, offset)| {
-        FetchPartition::default()
-            .with_partition(*partition)
-            .with_fetch_offset(*offset)
-            .with_partition_max_bytes(1 << 20)
-    });
-    let topic = FetchTopic::default()
-        .with_topic(topic_name(topic))
-        .with_partitions(partitions.collect());
-    m::FetchRequest::default()
-        .with_max_wait_ms(max_wait_ms)
-        .with_min_bytes(1)
-        .with_max_bytes(1 << 20)
-        .with_topics(vec![topic])
 }
 
 macro_rules! expect {
@@ -76,147 +44,6 @@ fn values(records: &Option<Bytes>) -> Vec<String> {
     records
         .map(|record| value(record.expect("a record").value).expect("text"))
         .collect()
-}
-
-/// A request that asks for something.
-fn sample(key: ApiKey, version: i16) -> RequestKind {
-    let resource = |kind: i8, name: &str| {
-        m::describe_configs_request::DescribeConfigsResource::default()
-            .with_resource_type(kind)
-            .with_resource_name(text(name))
-            .with_configuration_keys(None)
-    };
-    match key {
-        ApiKey::Produce => produce("here", 0, -1, batch(&["sample"], Compression::None)).into(),
-        ApiKey::Fetch => fetch("here", &[(0, 0), (1, 0), (9, 0)], 0).into(),
-        ApiKey::ListOffsets => {
-            let partition = |number| {
-                m::list_offsets_request::ListOffsetsPartition::default()
-                    .with_partition_index(number)
-                    .with_timestamp(LATEST)
-            };
-            let topic = m::list_offsets_request::ListOffsetsTopic::default()
-                .with_name(topic_name("here"))
-                .with_partitions(vec![partition(0), partition(9)]);
-            m::ListOffsetsRequest::default()
-                .with_topics(vec![topic])
-                .into()
-        }
-        ApiKey::Metadata => {
-            let wanted = |name| MetadataRequestTopic::default().with_name(Some(topic_name(name)));
-            m::MetadataRequest::default()
-                .with_topics(Some(vec![wanted("here"), wanted("no/name")]))
-                .with_allow_auto_topic_creation(true)
-                .into()
-        }
-        ApiKey::ApiVersions => {
-            let request = m::ApiVersionsRequest::default();
-            match version {
-                3.. => request
-                    .with_client_software_name(text("test"))
-                    .with_client_software_version(text("1.0"))
-                    .into(),
-                _ => request.into(),
-            }
-        }
-        ApiKey::CreateTopics => create("here", 2).into(),
-        ApiKey::DeleteTopics if version >= 6 => {
-            let topic = m::delete_topics_request::DeleteTopicState::default()
-                .with_name(Some(topic_name("nowhere")));
-            m::DeleteTopicsRequest::default()
-                .with_topics(vec![topic])
-                .into()
-        }
-        ApiKey::DeleteTopics => m::DeleteTopicsRequest::default()
-            .with_topic_names(vec![topic_name("nowhere")])
-            .into(),
-        ApiKey::DeleteRecords => {
-            let partition = m::delete_records_request::DeleteRecordsPartition::default()
-                .with_partition_index(1)
-                .with_offset(0);
-            let topic = m::delete_records_request::DeleteRecordsTopic::default()
-                .with_name(topic_name("here"))
-                .with_partitions(vec![partition]);
-            m::DeleteRecordsRequest::default()
-                .with_topics(vec![topic])
-                .into()
-        }
-        ApiKey::OffsetForLeaderEpoch => {
-            let partition = m::offset_for_leader_epoch_request::OffsetForLeaderPartition::default()
-                .with_leader_epoch(1);
-            let topic = m::offset_for_leader_epoch_request::OffsetForLeaderTopic::default()
-                .with_topic(topic_name("here"))
-                .with_partitions(vec![partition]);
-            m::OffsetForLeaderEpochRequest::default()
-                .with_replica_id(m::BrokerId(-2))
-                .with_topics(vec![topic])
-                .into()
-        }
-        ApiKey::DescribeConfigs => m::DescribeConfigsRequest::default()
-            .with_resources(vec![
-                resource(2, "here"),
-                resource(4, "0"),
-                resource(2, "nowhere"),
-            ])
-            .with_include_synonyms(true)
-            .with_include_documentation(version >= 3)
-            .into(),
-        ApiKey::AlterConfigs => {
-            let resource = m::alter_configs_request::AlterConfigsResource::default()
-                .with_resource_type(2)
-                .with_resource_name(text("here"));
-            m::AlterConfigsRequest::default()
-                .with_resources(vec![resource])
-                .into()
-        }
-        ApiKey::IncrementalAlterConfigs => {
-            let config = m::incremental_alter_configs_request::AlterableConfig::default()
-                .with_name(text("retention.ms"))
-                .with_value(Some(text("1000000")));
-            let resource = m::incremental_alter_configs_request::AlterConfigsResource::default()
-                .with_resource_type(2)
-                .with_resource_name(text("here"))
-                .with_configs(vec![config]);
-            m::IncrementalAlterConfigsRequest::default()
-                .with_resources(vec![resource])
-                .into()
-        }
-        ApiKey::DescribeLogDirs => m::DescribeLogDirsRequest::default()
-            .with_topics(None)
-            .into(),
-        ApiKey::CreatePartitions => {
-            let topic = m::create_partitions_request::CreatePartitionsTopic::default()
-                .with_name(topic_name("here"))
-                .with_count(1);
-            m::CreatePartitionsRequest::default()
-                .with_topics(vec![topic])
-                .into()
-        }
-        ApiKey::ElectLeaders => {
-            let topic = m::elect_leaders_request::TopicPartitions::default()
-                .with_topic(topic_name("here"))
-                .with_partitions(vec![0, 9]);
-            m::ElectLeadersRequest::default()
-                .with_topic_partitions(Some(vec![topic]))
-                .into()
-        }
-        ApiKey::AlterPartitionReassignments => {
-            let partition =
-                m::alter_partition_reassignments_request::ReassignablePartition::default()
-                    .with_replicas(Some(vec![m::BrokerId(7)]));
-            let topic = m::alter_partition_reassignments_request::ReassignableTopic::default()
-                .with_name(topic_name("here"))
-                .with_partitions(vec![partition]);
-            m::AlterPartitionReassignmentsRequest::default()
-                .with_topics(vec![topic])
-                .into()
-        }
-        ApiKey::ListPartitionReassignments => m::ListPartitionReassignmentsRequest::default()
-            .with_topics(None)
-            .into(),
-        ApiKey::DescribeCluster => m::DescribeClusterRequest::default().into(),
-        other => panic!("{other:?} has no sample"),
-    }
 }
 
 #[test]
@@ -243,6 +70,39 @@ fn every_served_request_is_answered_in_every_version() {
 }
 
 #[test]
+fn every_coordinator_is_this_broker() {
+    let (_data, broker) = broker();
+    let mut client = KafkaClient::connect(broker.address);
+    let metadata = m::MetadataRequest::default();
+    let metadata = expect!(client.ask(ApiKey::Metadata, 9, metadata), Metadata);
+    let this = &metadata.brokers[0];
+    for version in 0..=5 {
+        let request = sample(ApiKey::FindCoordinator, version);
+        let answer = client.ask(ApiKey::FindCoordinator, version, request);
+        let answer = expect!(answer, FindCoordinator);
+        let one = |code, node, host: &StrBytes, port| {
+            assert_eq!((code, node), (0, this.node_id), "version {version}");
+            assert_eq!((host, port), (&this.host, this.port));
+        };
+        if version < 4 {
+            one(answer.error_code, answer.node_id, &answer.host, answer.port);
+            continue;
+        }
+        let keys = answer.coordinators.iter().map(|found| found.key.as_str());
+        assert_eq!(keys.collect::<Vec<_>>(), ["a", "b"], "each once");
+        for found in &answer.coordinators {
+            one(found.error_code, found.node_id, &found.host, found.port);
+        }
+    }
+    let share = m::FindCoordinatorRequest::default()
+        .with_key(text("a"))
+        .with_key_type(2);
+    let answer = client.ask(ApiKey::FindCoordinator, 3, share);
+    let answer = expect!(answer, FindCoordinator);
+    assert_eq!((answer.error_code, answer.node_id), (42, m::BrokerId(-1)));
+}
+
+#[test]
 fn what_is_not_served_is_answered_or_the_connection_ends() {
     let (_data, broker) = broker();
     let mut client = KafkaClient::connect(broker.address);
@@ -253,12 +113,9 @@ fn what_is_not_served_is_answered_or_the_connection_ends() {
     let answer = client.receive_bytes().expect("an answer");
     assert_eq!(answer[..6], [0, 0, 0, 5, 0, 35]);
     // A kind whose time has not come.
-    let group = m::FindCoordinatorRequest::default().with_key(text("group"));
-    let coordinator = expect!(
-        client.ask(ApiKey::FindCoordinator, 2, group),
-        FindCoordinator
-    );
-    assert_eq!(coordinator.error_code, 35);
+    let heartbeat = m::HeartbeatRequest::default().with_group_id(m::GroupId(text("group")));
+    let heartbeat = expect!(client.ask(ApiKey::Heartbeat, 2, heartbeat), Heartbeat);
+    assert_eq!(heartbeat.error_code, 35);
     let id = m::InitProducerIdRequest::default().with_transaction_timeout_ms(1);
     let id = expect!(client.ask(ApiKey::InitProducerId, 1, id), InitProducerId);
     assert_eq!(id.error_code, 35);
@@ -357,16 +214,6 @@ fn declined(client: &mut KafkaClient, key: ApiKey, version: i16) -> Vec<(String,
             let told = groups
                 .iter()
                 .map(|group| (group.group_id.to_string(), group.error_code));
-            told.collect()
-        }
-        ApiKey::FindCoordinator => {
-            let request = m::FindCoordinatorRequest::default()
-                .with_coordinator_keys(vec![text("a"), text("b")]);
-            let answer = expect!(client.ask(key, version, request), FindCoordinator);
-            let told = answer
-                .coordinators
-                .iter()
-                .map(|c| (c.key.to_string(), c.error_code));
             told.collect()
         }
         other => panic!("{other:?} has no sample"),

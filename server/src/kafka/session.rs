@@ -151,6 +151,9 @@ impl<E: Env> Session<E> {
             RequestKind::DescribeCluster(request) => {
                 self.describe_cluster(version, &request).into()
             }
+            RequestKind::FindCoordinator(request) => {
+                self.find_coordinator(version, request).await.into()
+            }
             RequestKind::ListOffsets(request) => self.list_offsets(version, request).await.into(),
             RequestKind::OffsetForLeaderEpoch(request) => {
                 self.offsets_for_leader_epochs(request).await.into()

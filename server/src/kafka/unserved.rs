@@ -13,7 +13,6 @@ use millrace_wire::kafka::control::messages::add_partitions_to_txn_response::{
 };
 use millrace_wire::kafka::control::messages::delete_groups_response::DeletableGroupResult;
 use millrace_wire::kafka::control::messages::describe_groups_response::DescribedGroup;
-use millrace_wire::kafka::control::messages::find_coordinator_response::Coordinator;
 use millrace_wire::kafka::control::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
@@ -29,9 +28,6 @@ use crate::session::outbox::Outgoing;
 const UNSUPPORTED_VERSION: i16 = 35;
 const UNSUPPORTED_SASL_MECHANISM: i16 = 33;
 const ILLEGAL_SASL_STATE: i16 = 34;
-
-/// In place of a broker where there is none.
-const NOWHERE: m::BrokerId = m::BrokerId(-1);
 
 /// The answer to a request that is not read and not served, if its kind and version have a form that says so.
 pub(super) fn answer(asked: Asked) -> Option<Outgoing> {
@@ -51,9 +47,6 @@ pub(super) fn answer(asked: Asked) -> Option<Outgoing> {
                 .with_api_keys(vec![own])
                 .into()
         }
-        ApiKey::FindCoordinator => m::FindCoordinatorResponse::default()
-            .with_error_code(code)
-            .into(),
         ApiKey::JoinGroup => m::JoinGroupResponse::default().with_error_code(code).into(),
         ApiKey::SyncGroup => m::SyncGroupResponse::default().with_error_code(code).into(),
         ApiKey::Heartbeat => m::HeartbeatResponse::default().with_error_code(code).into(),
@@ -118,19 +111,6 @@ impl<E: Env> Session<E> {
                 });
                 let groups = self.unhurried(groups).await;
                 m::OffsetFetchResponse::default().with_groups(groups).into()
-            }
-            RequestKind::FindCoordinator(request) => {
-                let coordinators = request.coordinator_keys.into_iter().map(|key| {
-                    Coordinator::default()
-                        .with_key(key)
-                        .with_node_id(NOWHERE)
-                        .with_port(-1)
-                        .with_error_code(UNSUPPORTED_VERSION)
-                });
-                let coordinators = self.unhurried(coordinators).await;
-                m::FindCoordinatorResponse::default()
-                    .with_coordinators(coordinators)
-                    .into()
             }
             RequestKind::DescribeGroups(request) => {
                 let groups = request.groups.into_iter().map(|group| {

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod admin;
+pub mod samples;
 pub mod stream;
 
 use std::io::{self, Read, Write};

@@ -5,6 +5,7 @@ from clients import ALL, CODECS
 from conftest import check_same, eventually, every
 from harness import Failure, Record, payload, varied
 from harness.failure import MESSAGE_TOO_LARGE
+from harness.raw import stored_codecs
 
 PARTITIONS = 3
 
@@ -32,6 +33,17 @@ def test_every_codec_keeps_every_field(client, codec, new_topic, reference):
     check_topic(reference, topic, records)
     if "read" in client.offers and client is not reference:
         check_topic(client, topic, records)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@every()
+def test_records_are_stored_as_their_producer_compressed_them(client, codec, broker, new_topic):
+    """A client that does not find what it looks for at a broker compresses nothing, and tells nobody."""
+    if codec not in client.codecs:
+        pytest.skip(f"{client.name} has no {codec} here")
+    topic = new_topic(1)
+    client.produce(topic, [Record(value=b"again and " * 200)] * 50, codec)
+    assert stored_codecs(broker.address, topic, 0) == {codec}
 
 
 @every("offsets")

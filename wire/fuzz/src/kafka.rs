@@ -146,13 +146,6 @@ fn declined_seeds() -> Vec<Seed> {
             m::OffsetFetchRequest::default().with_groups(vec![fetched]),
         ),
         seed(
-            "find_coordinator_4",
-            ApiKey::FindCoordinator,
-            4,
-            m::FindCoordinatorRequest::default()
-                .with_coordinator_keys(vec![StrBytes::from_static_str("group")]),
-        ),
-        seed(
             "describe_groups_5",
             ApiKey::DescribeGroups,
             5,
@@ -225,6 +218,13 @@ fn served_seeds() -> Vec<Seed> {
         seed("list_offsets_7", ApiKey::ListOffsets, 7, offsets),
         seed("metadata_1", ApiKey::Metadata, 1, metadata.clone()),
         seed("metadata_12", ApiKey::Metadata, 12, metadata),
+        seed(
+            "find_coordinator_4",
+            ApiKey::FindCoordinator,
+            4,
+            m::FindCoordinatorRequest::default()
+                .with_coordinator_keys(vec![StrBytes::from_static_str("group")]),
+        ),
         seed(
             "api_versions_3",
             ApiKey::ApiVersions,

@@ -126,12 +126,14 @@ keys! {
 /// use whatever they see here, so nothing is listed before it works.
 ///
 /// Produce begins at 0 although 0 to 2 are refused, because older versions of librdkafka silently
-/// stop compressing where it does not. Produce and Fetch end before they need topic ids.
+/// stop compressing where it does not. FindCoordinator comes before groups do, because no version of
+/// librdkafka compresses with LZ4 without it. Produce and Fetch end before they need topic ids.
 pub const SERVED: &[(ApiKey, Versions)] = &[
     (ApiKey::Produce, Versions { min: 0, max: 9 }),
     (ApiKey::Fetch, Versions { min: 4, max: 12 }),
     (ApiKey::ListOffsets, Versions { min: 1, max: 7 }),
     (ApiKey::Metadata, Versions { min: 0, max: 12 }),
+    (ApiKey::FindCoordinator, Versions { min: 0, max: 5 }),
     (ApiKey::ApiVersions, Versions { min: 0, max: 4 }),
     (ApiKey::CreateTopics, Versions { min: 2, max: 7 }),
     (ApiKey::DeleteTopics, Versions { min: 1, max: 6 }),
@@ -159,7 +161,6 @@ pub const SERVED: &[(ApiKey, Versions)] = &[
 pub const DECLINED: &[(ApiKey, Versions)] = &[
     (ApiKey::OffsetCommit, Versions { min: 2, max: 9 }),
     (ApiKey::OffsetFetch, Versions { min: 8, max: 9 }),
-    (ApiKey::FindCoordinator, Versions { min: 4, max: 6 }),
     (ApiKey::DescribeGroups, Versions { min: 0, max: 6 }),
     (ApiKey::AddPartitionsToTxn, Versions { min: 0, max: 3 }),
     (ApiKey::TxnOffsetCommit, Versions { min: 0, max: 5 }),

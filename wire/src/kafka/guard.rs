@@ -198,7 +198,11 @@ fn fields(key: ApiKey) -> Option<&'static [Field]> {
             ),
             since!(7, INT8),
         ],
-        ApiKey::FindCoordinator => &[since!(1, INT8), since!(4, Kind::Texts)],
+        ApiKey::FindCoordinator => &[
+            between!(0, 3, Kind::Text),
+            since!(1, INT8),
+            since!(4, Kind::Texts),
+        ],
         ApiKey::DescribeGroups => &[always!(Kind::Texts), since!(3, INT8)],
         ApiKey::AddPartitionsToTxn => &[
             always!(Kind::Text),
