@@ -358,8 +358,8 @@ fn stolen_line(counted: &[&Repetition]) -> Option<String> {
     ))
 }
 
-/// Figures beside what bounds them and, where that was measured, the same through Kafka, which is so
-/// many times the native one.
+/// Figures beside what bounds them and, where that was measured, how many times as much it is through
+/// Kafka's protocol.
 pub(super) fn bounds(bounds: &[Bound]) -> Table {
     let has_kafka = bounds.iter().any(|bound| bound.through_kafka.is_some());
     let mut columns = vec![
@@ -394,9 +394,9 @@ pub(super) fn bounds(bounds: &[Bound]) -> Table {
             met.unwrap_or(units::NONE).to_owned(),
         ];
         if has_kafka {
-            row.push(bound.through_kafka.map_or(units::NONE.to_owned(), |kafka| {
-                let value = units::value(kafka.value, &bound.unit);
-                format!("{value} (× {})", units::ratio(kafka.over_native))
+            let kafka = bound.through_kafka;
+            row.push(kafka.map_or(units::NONE.to_owned(), |kafka| {
+                format!("× {}", units::ratio(kafka.over_native))
             }));
         }
         row.push(bound.limit.clone());
