@@ -24,6 +24,7 @@ use millrace_wire::kafka::control::messages::delete_records_request::{
 use millrace_wire::kafka::control::messages::delete_topics_request::DeleteTopicState;
 use millrace_wire::kafka::control::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use millrace_wire::kafka::control::messages::elect_leaders_request::TopicPartitions;
+use millrace_wire::kafka::control::messages::metadata_request::MetadataRequestTopic;
 use millrace_wire::kafka::control::messages::{self as m, BrokerId};
 use millrace_wire::kafka::control::{ResponseKind, Uuid};
 
@@ -525,5 +526,42 @@ fn reassignments_are_answered_partition_by_partition() {
             .ask(ApiKey::ListPartitionReassignments, 0, request);
         let answer = expect!(answer, ListPartitionReassignments);
         assert_eq!((answer.error_code, answer.topics.len()), (NONE, 0));
+    }
+}
+
+#[test]
+fn whoever_asks_is_told_what_may_be_done() {
+    // A bit for each operation: everything there is for a topic, and for the cluster (KIP-430).
+    const TOPIC: i32 = 0b1101_1111_1000;
+    const CLUSTER: i32 = 0b1_1111_1010_0000;
+    const NOT_ASKED: i32 = i32::MIN;
+    let mut admin = Admin::start();
+    admin.must_create("here", 1);
+    for (asked, of_topic, of_cluster) in [(true, TOPIC, CLUSTER), (false, NOT_ASKED, NOT_ASKED)] {
+        let wanted = |name| MetadataRequestTopic::default().with_name(Some(topic_name(name)));
+        for version in [8, 10, 12] {
+            let request = m::MetadataRequest::default()
+                .with_topics(Some(vec![wanted("here"), wanted("no/name")]))
+                .with_include_topic_authorized_operations(asked)
+                .with_include_cluster_authorized_operations(asked && version <= 10);
+            let answer = admin.client.ask(ApiKey::Metadata, version, request);
+            let metadata = expect!(answer, Metadata);
+            let topics = metadata.topics.iter();
+            let told: Vec<_> = topics
+                .map(|topic| topic.topic_authorized_operations)
+                .collect();
+            assert_eq!(told, [of_topic, NOT_ASKED], "version {version}");
+            if version <= 10 {
+                assert_eq!(metadata.cluster_authorized_operations, of_cluster);
+            }
+        }
+        for version in ends(ApiKey::DescribeCluster) {
+            let request = m::DescribeClusterRequest::default()
+                .with_endpoint_type(1)
+                .with_include_cluster_authorized_operations(asked);
+            let answer = admin.client.ask(ApiKey::DescribeCluster, version, request);
+            let cluster = expect!(answer, DescribeCluster);
+            assert_eq!(cluster.cluster_authorized_operations, of_cluster);
+        }
     }
 }

@@ -27,6 +27,19 @@ use crate::controller::state::Command;
 /// From this version on a client says whether asking may make a topic; before, it always may.
 const FIRST_METADATA_WITH_PERMISSION: i16 = 4;
 
+/// What may be done to a topic, as a bit for each of Kafka's operations (KIP-430): read (3), write (4),
+/// create (5), delete (6), alter (7), describe (8), describe (10) and alter its configuration (11).
+/// Nobody is told apart here, so everybody may do all that there is.
+pub(super) const TOPIC_OPERATIONS: i32 =
+    1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
+
+/// The same for the cluster: create (5), alter (7), describe (8), act as a broker (9), describe (10) and
+/// alter its configuration (11), write idempotently (12).
+const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+
+/// In place of operations that nobody asked for.
+pub(super) const NOT_ASKED: i32 = i32::MIN;
+
 /// DescribeCluster's number for brokers.
 const BROKER_ENDPOINTS: i8 = 1;
 /// And for controllers, which clients are to ask elsewhere (KIP-919).
@@ -64,7 +77,7 @@ impl<E: Env> Session<E> {
     ) -> MetadataResponse {
         let may_create =
             version < FIRST_METADATA_WITH_PERMISSION || request.allow_auto_topic_creation;
-        let topics = match request.topics {
+        let mut topics = match request.topics {
             // Version 0 has no null; nothing stands for everything.
             Some(wanted) if version > 0 || !wanted.is_empty() => {
                 let mut topics = Vec::with_capacity(wanted.len().min(1024));
@@ -81,6 +94,11 @@ impl<E: Env> Session<E> {
             }
             _ => self.all_topics().await,
         };
+        if request.include_topic_authorized_operations {
+            for topic in topics.iter_mut().filter(|topic| topic.error_code == 0) {
+                topic.topic_authorized_operations = TOPIC_OPERATIONS;
+            }
+        }
         let this = MetadataResponseBroker::default()
             .with_node_id(self.this_node())
             .with_host(self.host())
@@ -90,6 +108,9 @@ impl<E: Env> Session<E> {
             .with_cluster_id(Some(self.cluster_id()))
             .with_controller_id(self.this_node())
             .with_topics(topics)
+            .with_cluster_authorized_operations(cluster_operations(
+                request.include_cluster_authorized_operations,
+            ))
     }
 
     async fn all_topics(&self) -> Vec<MetadataResponseTopic> {
@@ -155,7 +176,7 @@ impl<E: Env> Session<E> {
             .with_partitions(partitions.collect())
     }
 
-    fn partition(&self, id: PartitionId) -> MetadataResponsePartition {
+    pub(super) fn partition(&self, id: PartitionId) -> MetadataResponsePartition {
         let leadership = self.broker.leadership(id);
         let nodes = |nodes: &[u32]| nodes.iter().map(|node| broker_id(*node)).collect();
         MetadataResponsePartition::default()
@@ -200,6 +221,9 @@ impl<E: Env> Session<E> {
             .with_cluster_id(self.cluster_id())
             .with_controller_id(self.this_node())
             .with_brokers(vec![this])
+            .with_cluster_authorized_operations(cluster_operations(
+                request.include_cluster_authorized_operations,
+            ))
     }
 
     pub(super) fn this_node(&self) -> BrokerId {
@@ -215,6 +239,13 @@ impl<E: Env> Session<E> {
         let reached = || self.reached_at.ip().to_canonical().to_string();
         let host = self.settings.host.clone();
         StrBytes::from_string(host.unwrap_or_else(reached))
+    }
+}
+
+fn cluster_operations(asked: bool) -> i32 {
+    match asked {
+        true => CLUSTER_OPERATIONS,
+        false => NOT_ASKED,
     }
 }
 
