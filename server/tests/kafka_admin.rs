@@ -565,3 +565,23 @@ fn whoever_asks_is_told_what_may_be_done() {
         }
     }
 }
+
+#[test]
+fn names_that_kafkas_tools_cannot_tell_apart_are_refused() {
+    let mut admin = Admin::start();
+    admin.must_create("a.b_c", 1);
+    for validate_only in [true, false] {
+        let asked = ["a_b_c", "a.b.c", "a-b_c"].map(|name| topic(name, 1, 1));
+        let made = admin.create(7, asked.to_vec(), validate_only);
+        let codes: Vec<_> = made.iter().map(|topic| topic.error_code).collect();
+        assert_eq!(codes, [INVALID_TOPIC, INVALID_TOPIC, NONE]);
+    }
+    // Nor are they made by asking for them.
+    let wanted = MetadataRequestTopic::default().with_name(Some(topic_name("a_b_c")));
+    let request = m::MetadataRequest::default()
+        .with_topics(Some(vec![wanted]))
+        .with_allow_auto_topic_creation(true);
+    let metadata = expect!(admin.client.ask(ApiKey::Metadata, 12, request), Metadata);
+    assert_eq!(metadata.topics[0].error_code, INVALID_TOPIC);
+    assert_eq!(admin.names(), ["a-b_c", "a.b_c"]);
+}

@@ -8,6 +8,7 @@
 //! part, so that a topic which was created can be used at once on every connection, and the name of
 //! one which was deleted can be used again at once.
 
+mod alike;
 pub mod driver;
 mod orphans;
 pub mod record;
