@@ -6,7 +6,7 @@
 //! | `session` | tells requests apart, runs them, ends connections that cannot be understood |
 //! | `replies` | gives answers out in the order of their requests, as Kafka's clients assume |
 //! | `produce`, `fetch`, `fetch_session` | the hot path: borrowed messages, batches moved as they are |
-//! | `metadata`, `coordinators`, `offsets`, `topics`, `configs`, `describe_configs`, `log_dirs`, `leaders` | everything else, by way of owned messages |
+//! | `metadata`, `topic_partitions`, `coordinators`, `offsets`, `topics`, `configs`, `describe_configs`, `log_dirs`, `leaders` | everything else, by way of owned messages |
 //! | `broker_settings` | the broker's own settings, under its names and Kafka's |
 //! | `unserved` | requests whose time has not come: groups, producer ids, transactions |
 //! | `errors` | the broker's errors in Kafka's numbers |
@@ -31,6 +31,7 @@ mod produce;
 mod repeated;
 mod replies;
 mod session;
+mod topic_partitions;
 mod topics;
 mod unserved;
 

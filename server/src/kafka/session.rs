@@ -154,6 +154,9 @@ impl<E: Env> Session<E> {
             RequestKind::FindCoordinator(request) => {
                 self.find_coordinator(version, request).await.into()
             }
+            RequestKind::DescribeTopicPartitions(request) => {
+                self.describe_topic_partitions(request).await.into()
+            }
             RequestKind::ListOffsets(request) => self.list_offsets(version, request).await.into(),
             RequestKind::OffsetForLeaderEpoch(request) => {
                 self.offsets_for_leader_epochs(request).await.into()

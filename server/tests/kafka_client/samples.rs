@@ -155,6 +155,15 @@ pub fn sample(key: ApiKey, version: i16) -> RequestKind {
                 .with_topics(vec![topic])
                 .into()
         }
+        ApiKey::DescribeTopicPartitions => {
+            let wanted = |name| {
+                m::describe_topic_partitions_request::TopicRequest::default()
+                    .with_name(topic_name(name))
+            };
+            m::DescribeTopicPartitionsRequest::default()
+                .with_topics(vec![wanted("here"), wanted("nowhere")])
+                .into()
+        }
         ApiKey::ElectLeaders => {
             let topic = m::elect_leaders_request::TopicPartitions::default()
                 .with_topic(topic_name("here"))

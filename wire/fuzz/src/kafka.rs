@@ -289,6 +289,14 @@ fn served_seeds() -> Vec<Seed> {
             m::ElectLeadersRequest::default().with_topic_partitions(Some(vec![Default::default()])),
         ),
         seed(
+            "describe_topic_partitions_0",
+            ApiKey::DescribeTopicPartitions,
+            0,
+            m::DescribeTopicPartitionsRequest::default()
+                .with_topics(vec![Default::default()])
+                .with_cursor(Some(Default::default())),
+        ),
+        seed(
             "alter_reassignments_0",
             ApiKey::AlterPartitionReassignments,
             0,

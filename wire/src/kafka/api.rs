@@ -154,6 +154,7 @@ pub const SERVED: &[(ApiKey, Versions)] = &[
         Versions { min: 0, max: 0 },
     ),
     (ApiKey::DescribeCluster, Versions { min: 0, max: 1 }),
+    (ApiKey::DescribeTopicPartitions, Versions { min: 0, max: 0 }),
 ];
 
 /// Requests that are not served and have room for an error of each of their items: they are read all

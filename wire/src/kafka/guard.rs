@@ -24,6 +24,8 @@ enum Kind {
     Texts,
     /// An array of structures.
     Array(&'static [Field]),
+    /// A structure that may be null.
+    Maybe(&'static [Field]),
 }
 
 const LAST: i16 = i16::MAX;
@@ -170,6 +172,11 @@ fn fields(key: ApiKey) -> Option<&'static [Field]> {
             &[always!(INT32), always!(Kind::Array(NAME_AND_NUMBERS))]
         }
         ApiKey::DescribeCluster => &[always!(INT8), since!(1, INT8)],
+        ApiKey::DescribeTopicPartitions => &[
+            always!(Kind::Array(&[always!(Kind::Text)])),
+            always!(INT32),
+            always!(Kind::Maybe(&[always!(Kind::Text), always!(INT32)])),
+        ],
         ApiKey::OffsetCommit => &[
             always!(Kind::Text),
             since!(1, INT32),
@@ -266,6 +273,12 @@ fn structure(reader: &mut Reader<'_>, version: i16, fields: &[Field]) -> Result<
             Kind::Array(element) => {
                 for _ in 0..reader.count(1)? {
                     structure(reader, version, element)?;
+                }
+            }
+            Kind::Maybe(content) => {
+                // What the library takes for "it is there".
+                if reader.take(1, "a field")? == [1] {
+                    structure(reader, version, content)?;
                 }
             }
         }

@@ -347,6 +347,10 @@ fn every_control_request_passes_the_guard_and_comes_back() {
                 messages::ListPartitionReassignmentsRequest::default().into()
             }
             ApiKey::DescribeCluster => messages::DescribeClusterRequest::default().into(),
+            ApiKey::DescribeTopicPartitions => messages::DescribeTopicPartitionsRequest::default()
+                .with_topics(vec![Default::default(); 2])
+                .with_cursor(Some(Default::default()))
+                .into(),
             ApiKey::OffsetCommit => messages::OffsetCommitRequest::default()
                 .with_topics(vec![
                     messages::offset_commit_request::OffsetCommitRequestTopic::default()
