@@ -13,6 +13,8 @@ from .result import FETCH, PRODUCE, Run
 #: What a connection of the native protocol may have under way unless the broker is told otherwise.
 MOST_IN_FLIGHT = 64
 WARM_UP_SECONDS = 1.0
+#: A run that was longer than this and had no answer says that there will be none.
+MOST_SECONDS = 30
 
 
 def call(*arguments: str) -> dict:
@@ -66,18 +68,22 @@ class Generator:
         return call("run", workload, "--repetitions", "1", "--force", *self._target, *arguments)
 
     def _repetition(self, protocol: str, workload: str, seconds: float, conditions: Conditions, *more: str):
-        report = self._run(
-            *(workload, "--protocol", protocol, "--partitions", str(PARTITIONS)),
-            *("--record-bytes", str(conditions.record_bytes)),
-            *("--duration", f"{seconds:.3f}", "--warm-up", f"{min(WARM_UP_SECONDS, seconds):.3f}", *more),
-        )
-        (repetition,) = report["workloads"][0]["repetitions"]
-        (series,) = repetition["series"]
-        if series["errors"]:
-            raise Failed(f"{workload} through {protocol} had errors: {series['errors']}")
-        if not series["records"]:
-            raise Failed(f"{workload} through {protocol} had no answer in {seconds:.3f} s; give more --records")
-        return repetition, series
+        while True:
+            report = self._run(
+                *(workload, "--protocol", protocol, "--partitions", str(PARTITIONS)),
+                *("--record-bytes", str(conditions.record_bytes)),
+                *("--duration", f"{seconds:.3f}", "--warm-up", f"{min(WARM_UP_SECONDS, seconds):.3f}", *more),
+            )
+            (repetition,) = report["workloads"][0]["repetitions"]
+            (series,) = repetition["series"]
+            if series["errors"]:
+                raise Failed(f"{workload} through {protocol} had errors: {series['errors']}")
+            if series["records"]:
+                return repetition, series
+            if seconds > MOST_SECONDS:
+                raise Failed(f"{workload} through {protocol} had no answer in {seconds:.1f} s")
+            # A disk that stood still for all of that time: it is asked for longer.
+            seconds *= 4
 
     def produce(self, protocol: str, conditions: Conditions, repetition: int) -> Run:
         measured = self._repetition(

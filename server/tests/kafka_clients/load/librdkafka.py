@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,8 +81,10 @@ class Librdkafka:
         self._before = self._counters()
 
     def version(self) -> str:
+        """Its own and librdkafka's."""
         told = subprocess.run([self.program, "-V"], capture_output=True, text=True, check=True).stdout
-        return next((line for line in told.splitlines() if line.startswith("Version")), told.strip())
+        found = re.search(r"Version (\S+).*librdkafka (\S+)", told)
+        return f"kcat {found[1]}, librdkafka {found[2]}" if found else told.strip()
 
     def _counters(self) -> dict[str, int]:
         told = json.loads(self.broker.millrace("stats", "--output", "json"))

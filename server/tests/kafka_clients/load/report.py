@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import textwrap
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -14,6 +15,7 @@ from .rounds import Measured
 FORMAT_VERSION = 1
 #: A machine that is busier than this before a repetition is not ours alone.
 BUSY = 0.1
+LINE = 110
 BOUNDS = {"client": "client CPU", "broker": "broker CPU", "neither": "neither CPU"}
 
 
@@ -52,24 +54,26 @@ def as_text(measured: Measured) -> str:
     parts = [_head(measured)]
     for (size, what), loads in grouped(measured.runs).items():
         parts.append(_table(size, what, loads))
-    return "\n\n".join(parts + ["\n".join(_notes(measured))])
+    notes = [textwrap.fill(note, LINE, subsequent_indent="  ") for note in _notes(measured)]
+    return "\n\n".join([*parts, "\n".join(notes)])
 
 
 def _head(measured: Measured) -> str:
     told = measured.environment
+    settings = {"produces": PRODUCER_SETTINGS, "consumes": CONSUMER_SETTINGS}
     return "\n".join(
         [
-            f"millrace {told['broker_version']} with one shard on one CPU, load on another ({told['cpu']}), "
+            f"{told['broker_version']} with one shard on one CPU, load on another ({told['cpu']}), "
             f"data on {told['file_system']}",
-            f"librdkafka: {told['client']}",
-            f"  produces with {_settings(PRODUCER_SETTINGS)}",
-            f"  consumes with {_settings(CONSUMER_SETTINGS)}",
+            told["client"],
+            *(_settings(does, told) for does, told in settings.items()),
         ]
     )
 
 
-def _settings(settings: dict[str, str]) -> str:
-    return " ".join(f"{key}={value}" for key, value in settings.items())
+def _settings(does: str, settings: dict[str, str]) -> str:
+    told = f"{does} with " + " ".join(f"{key}={value}" for key, value in settings.items())
+    return textwrap.fill(told, LINE, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
 
 
 def _table(size: int, what: str, loads: dict[str, list[Run]]) -> str:
@@ -106,6 +110,8 @@ def _rows(what: str) -> dict[str, Callable[[dict[str, Figure]], str]]:
 
 
 def _with_spread(figure: Figure) -> str:
+    if figure.least == figure.most:
+        return f"{figure.median:,.0f}"
     below, above = (100 * (edge / figure.median - 1) for edge in (figure.least, figure.most))
     return f"{figure.median:,.0f} ({below:+.0f} to {above:+.0f} %)"
 

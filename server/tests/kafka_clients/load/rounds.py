@@ -16,7 +16,7 @@ from .machine import Failed, busy_share, children_on
 from .result import Run
 
 #: A run of the generator is no shorter than this, however few records librdkafka was given.
-LEAST_SECONDS = 0.3
+LEAST_SECONDS = 0.5
 #: How long is looked before each repetition whether anything else runs.
 LOOK_SECONDS = 0.5
 
@@ -76,7 +76,7 @@ class Rounds:
     def _librdkafka(self, size: int, file: Path, number: int, where: str) -> Conditions:
         with self._broker() as broker:
             client = Librdkafka(broker, self._generator.cpus, size, number)
-            self.measured.environment["client"] = f"kcat, {client.version()}"
+            self.measured.environment["client"] = client.version()
             self._tell(f"{where}: kcat produces")
             produced = client.produce(file, self.records(size))
             self._tell(f"{where}: kcat consumes")
