@@ -63,7 +63,8 @@ def main() -> int:
     from .rounds import Rounds
 
     # So that a broker and its folder are not left behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     rounds = Rounds(asked.directory.resolve(), asked.size, asked.records, asked.repetitions)
     try:
         asked.directory.mkdir(parents=True, exist_ok=True)

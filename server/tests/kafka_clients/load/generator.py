@@ -13,6 +13,8 @@ from .result import FETCH, PRODUCE, Run
 #: What a connection of the native protocol may have under way unless the broker is told otherwise.
 MOST_IN_FLIGHT = 64
 WARM_UP_SECONDS = 1.0
+#: What it is given to stop its broker.
+END_SECONDS = 60
 #: A run that was longer than this and had no answer says that there will be none.
 MOST_SECONDS = 30
 
@@ -20,10 +22,20 @@ MOST_SECONDS = 30
 def call(*arguments: str) -> dict:
     """A report of `millrace-bench`."""
     command = [os.environ["MILLRACE_BENCH_BINARY"], *arguments, "--output", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
-    if done.returncode != 0:
-        raise Failed(f"{' '.join(command)}\nended with {done.returncode}: {done.stderr.strip()}")
-    return json.loads(done.stdout)
+    # Not in our group: Ctrl-C is for us, who tell it once. Told twice it leaves its broker behind.
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0
+    )
+    try:
+        report, said = process.communicate(timeout=PATIENCE_SECONDS)
+    except BaseException:
+        process.terminate()
+        process.communicate(timeout=END_SECONDS)
+        raise
+    if process.returncode != 0:
+        text = said.decode(errors="replace").strip()
+        raise Failed(f"{' '.join(command)}\nended with {process.returncode}: {text}")
+    return json.loads(report)
 
 
 @dataclass(frozen=True)
