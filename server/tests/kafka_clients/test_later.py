@@ -37,8 +37,24 @@ def test_node(name, what, all_clients, new_topic):
 
 
 class TestConfluent:
-    # Of groups librdkafka finds out from the first answer that there are none, asks nobody and waits:
-    # nothing that a broker does makes it fail.
+    def test_group(self, broker, new_topic):
+        from confluent_kafka import Consumer, KafkaException
+
+        topic = new_topic(1)
+
+        def read():
+            consumer = Consumer(
+                {"bootstrap.servers": broker.address, "group.id": "interop", "log_level": 0}
+            )
+            try:
+                consumer.subscribe([topic])
+                message = consumer.poll(SECONDS)
+                if message is not None and message.error():
+                    raise KafkaException(message.error())
+            finally:
+                consumer.close()
+
+        fails_clearly("confluent-kafka, group", read)
 
     @pytest.mark.parametrize("setting", ["enable.idempotence", "transactional.id"])
     def test_careful_producers(self, setting, broker, new_topic):
