@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use crate::cpu::CpuError;
 use crate::environment;
 use crate::progress::{Terminal, stop_on_signals};
+use crate::protocol::ProtocolError;
 use crate::report::model::Report;
 use crate::run::{RunError, Target};
 use options::{OutputFormat, OutputOptions, TargetOptions};
@@ -78,9 +79,9 @@ impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_) | Failure::Cpu(_) => 2,
-            Failure::Run(RunError::Protocol(crate::protocol::ProtocolError::Connection {
-                ..
-            })) => 3,
+            Failure::Run(RunError::Protocol(
+                ProtocolError::Connection { .. } | ProtocolError::Silent { .. },
+            )) => 3,
             _ => 1,
         }
     }

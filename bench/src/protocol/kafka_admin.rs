@@ -18,8 +18,8 @@ use millrace_wire::kafka::control::messages::list_offsets_request::{
 use millrace_wire::kafka::control::messages::metadata_request::MetadataRequestTopic;
 use millrace_wire::kafka::control::messages::metadata_response::MetadataResponseTopic;
 use millrace_wire::kafka::control::messages::{
-    BrokerId, CreateTopicsRequest, DeleteTopicsRequest, ListOffsetsRequest, MetadataRequest,
-    TopicName,
+    ApiVersionsRequest, BrokerId, CreateTopicsRequest, DeleteTopicsRequest, ListOffsetsRequest,
+    MetadataRequest, TopicName,
 };
 use millrace_wire::kafka::control::{
     RequestKind, ResponseError, ResponseKind, StrBytes, read_response, write_request,
@@ -27,7 +27,10 @@ use millrace_wire::kafka::control::{
 
 use super::kafka::{CLIENT_ID, error_name};
 use super::native_admin::NativeAdmin;
-use super::{ADMIN_PATIENCE, Admin, Place, ProtocolError, Stage, TopicIndex, TopicSpec, connect};
+use super::{
+    ADMIN_PATIENCE, Admin, GREETING_PATIENCE, Place, ProtocolError, Stage, TopicIndex, TopicSpec,
+    be_patient, broken, connect,
+};
 
 /// How long a broker may take to say whether it speaks Millrace's own protocol.
 const NATIVE_PATIENCE: Duration = Duration::from_secs(2);
@@ -52,18 +55,16 @@ pub struct KafkaAdmin {
 impl KafkaAdmin {
     /// Connects.
     pub fn connect(address: SocketAddr) -> Result<KafkaAdmin, ProtocolError> {
-        Ok(KafkaAdmin {
+        let mut admin = KafkaAdmin {
             address,
-            stream: connect(address, ADMIN_PATIENCE)?,
-            native: NativeAdmin::connect_within(address, NATIVE_PATIENCE).ok(),
-        })
-    }
-
-    fn broken(&self, error: std::io::Error) -> ProtocolError {
-        ProtocolError::Connection {
-            address: self.address,
-            error,
-        }
+            stream: connect(address, GREETING_PATIENCE)?,
+            native: None,
+        };
+        // Any broker answers this, and so it is seen whether there is one.
+        admin.ask(ApiKey::ApiVersions, 0, ApiVersionsRequest::default())?;
+        be_patient(address, &admin.stream)?;
+        admin.native = NativeAdmin::connect_within(address, NATIVE_PATIENCE).ok();
+        Ok(admin)
     }
 
     fn ask(
@@ -77,10 +78,10 @@ impl KafkaAdmin {
         write_request(key, version, 1, CLIENT_ID, &request.into(), &mut frame)
             .map_err(|error| malformed(&error))?;
         let asked = self.stream.write_all(&frame);
-        asked.map_err(|error| self.broken(error))?;
+        asked.map_err(|error| broken(self.address, error))?;
         let mut length = [0; 4];
         let read = self.stream.read_exact(&mut length);
-        read.map_err(|error| self.broken(error))?;
+        read.map_err(|error| broken(self.address, error))?;
         let length = usize::try_from(i32::from_be_bytes(length)).unwrap_or(usize::MAX);
         if length > MOST_ANSWER_BYTES {
             let text = format!("an answer of {length} bytes");
@@ -88,7 +89,7 @@ impl KafkaAdmin {
         }
         let mut payload = vec![0; length];
         let read = self.stream.read_exact(&mut payload);
-        read.map_err(|error| self.broken(error))?;
+        read.map_err(|error| broken(self.address, error))?;
         let answer = read_response(key, version, Bytes::from(payload));
         let (_, response) = answer.map_err(|error| malformed(&error))?;
         Ok(response)

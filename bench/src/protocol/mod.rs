@@ -30,6 +30,9 @@ const ADMIN_PATIENCE: Duration = Duration::from_secs(120);
 /// How long it may take to connect.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long the first answer may take: what speaks another protocol may never give one.
+const GREETING_PATIENCE: Duration = Duration::from_secs(10);
+
 /// The protocols that there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum ProtocolName {
@@ -68,15 +71,30 @@ impl ProtocolName {
     }
 }
 
-/// A blocking connection on which the other end may take so long for an answer.
+/// A blocking connection, on which the other end may take so long for its first answer.
 fn connect(address: SocketAddr, patience: Duration) -> Result<TcpStream, ProtocolError> {
     let connected = TcpStream::connect_timeout(&address, CONNECT_PATIENCE).and_then(|stream| {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(patience))?;
-        stream.set_write_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(ADMIN_PATIENCE))?;
         Ok(stream)
     });
-    connected.map_err(|error| ProtocolError::Connection { address, error })
+    connected.map_err(|error| broken(address, error))
+}
+
+/// The other end has given its first answer, and may take longer for others.
+fn be_patient(address: SocketAddr, stream: &TcpStream) -> Result<(), ProtocolError> {
+    let set = stream.set_read_timeout(Some(ADMIN_PATIENCE));
+    set.map_err(|error| broken(address, error))
+}
+
+fn broken(address: SocketAddr, error: std::io::Error) -> ProtocolError {
+    match error.kind() {
+        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
+            ProtocolError::Silent { address }
+        }
+        _ => ProtocolError::Connection { address, error },
+    }
 }
 
 fn topic_index(topics: &[String], name: &str) -> Option<TopicIndex> {
@@ -94,6 +112,12 @@ pub enum ProtocolError {
         address: SocketAddr,
         /// The system's reason.
         error: std::io::Error,
+    },
+    /// It does not answer.
+    #[error("{address} does not answer; is that a broker which speaks this protocol?")]
+    Silent {
+        /// The broker.
+        address: SocketAddr,
     },
     /// The broker refused.
     #[error("the broker refused to {what}: {message}")]

@@ -11,7 +11,8 @@ use millrace_wire::native::messages::*;
 use millrace_wire::native::{PROTOCOL_VERSION, Request, Response, decode_response, encode_request};
 
 use super::native::places_of;
-use super::{ADMIN_PATIENCE, Admin, Place, ProtocolError, Stage, TopicIndex, TopicSpec, connect};
+use super::{Admin, GREETING_PATIENCE, Place, ProtocolError, Stage, TopicIndex, TopicSpec};
+use super::{be_patient, broken, connect};
 
 /// What asks for a partition's end.
 const LATEST: i64 = -1;
@@ -26,10 +27,10 @@ pub struct NativeAdmin {
 impl NativeAdmin {
     /// Connects and greets.
     pub fn connect(address: SocketAddr) -> Result<NativeAdmin, ProtocolError> {
-        NativeAdmin::connect_within(address, ADMIN_PATIENCE)
+        NativeAdmin::connect_within(address, GREETING_PATIENCE)
     }
 
-    /// The same with a broker that may take only so long for an answer.
+    /// The same with a broker that may take only so long for its greeting.
     pub(super) fn connect_within(
         address: SocketAddr,
         patience: Duration,
@@ -51,6 +52,7 @@ impl NativeAdmin {
         match admin.ask(handshake.into())? {
             Response::Handshake(hello) => {
                 refused("serve this program", hello.status)?;
+                be_patient(address, &admin.stream)?;
                 admin.broker_version = hello.broker_version;
                 Ok(admin)
             }
@@ -60,14 +62,7 @@ impl NativeAdmin {
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), ProtocolError> {
         let sent = self.stream.write_all(bytes);
-        sent.map_err(|error| self.broken(error))
-    }
-
-    fn broken(&self, error: std::io::Error) -> ProtocolError {
-        ProtocolError::Connection {
-            address: self.address,
-            error,
-        }
+        sent.map_err(|error| broken(self.address, error))
     }
 
     fn ask(&mut self, request: Request) -> Result<Response, ProtocolError> {
@@ -77,12 +72,12 @@ impl NativeAdmin {
         self.send(&frame)?;
         let mut header = [0; FRAME_HEADER_BYTES];
         let read = self.stream.read_exact(&mut header);
-        read.map_err(|error| self.broken(error))?;
+        read.map_err(|error| broken(self.address, error))?;
         let header = FrameHeader::parse(&header, MAX_FRAME_BYTES)
             .map_err(|error| ProtocolError::Malformed(error.to_string()))?;
         let mut payload = vec![0; header.payload_bytes()];
         let read = self.stream.read_exact(&mut payload);
-        read.map_err(|error| self.broken(error))?;
+        read.map_err(|error| broken(self.address, error))?;
         let (response, _) = decode_response(header.format, Bytes::from(payload))
             .map_err(|error| ProtocolError::Malformed(error.to_string()))?;
         match response {
@@ -220,4 +215,21 @@ fn refused(what: &str, status: Status) -> Result<(), ProtocolError> {
 
 fn unexpected(response: &Response) -> ProtocolError {
     ProtocolError::Malformed(format!("an answer of kind {:?}", response.kind()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn who_does_not_answer_is_no_broker() {
+        // Connections are taken by the kernel, and nobody reads them.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let connected = NativeAdmin::connect_within(address, Duration::from_millis(1));
+        let error = connected.err().map(|error| error.to_string());
+        assert!(error.is_some_and(|error| error.contains("does not answer; is that a broker")));
+    }
 }
