@@ -1,10 +1,24 @@
 //! Names of topics that Kafka's tools cannot tell apart.
 
+use millrace_wire::error::{ErrorCode, WireError};
 use millrace_wire::ids::TopicName;
+
+/// Refuses a name that is like one of those that there are.
+pub(super) fn check_alike<'a>(
+    name: &TopicName,
+    names: impl Iterator<Item = &'a TopicName>,
+) -> Result<(), WireError> {
+    alike(name, names).map_or(Ok(()), |alike| {
+        let message = format!(
+            "'{name}' differs from the topic '{alike}' in '.' and '_' alone, which Kafka's tools cannot tell apart; choose another name"
+        );
+        Err(WireError::new(ErrorCode::InvalidTopic, message))
+    })
+}
 
 /// The one among `names` that is `name` with some `.` in place of `_`, or the other way round. Kafka
 /// writes one for the other in the names of metrics, and so refuses the second of two such topics.
-pub(super) fn alike<'a>(
+fn alike<'a>(
     name: &TopicName,
     mut names: impl Iterator<Item = &'a TopicName>,
 ) -> Option<&'a TopicName> {

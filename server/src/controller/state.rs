@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use millrace_wire::error::{ErrorCode, WireError};
 use millrace_wire::ids::{PartitionId, PartitionIndex, TopicId, TopicName, TopicNameError};
 
-use super::alike::alike;
+use super::alike::check_alike;
 use crate::topic_config::{TopicConfig, TopicConfigError};
 
 /// A topic as the controller knows it.
@@ -305,14 +305,7 @@ impl State {
                 format!("a topic named '{name}' exists already"),
             ));
         }
-        if let Some(alike) = alike(&name, self.topics.keys()) {
-            return Err(WireError::new(
-                ErrorCode::InvalidTopic,
-                format!(
-                    "'{name}' differs from the topic '{alike}' in '.' and '_' alone, which Kafka's tools cannot tell apart; choose another name"
-                ),
-            ));
-        }
+        check_alike(&name, self.topics.keys())?;
         rules
             .defaults
             .with(as_strs(configs))
