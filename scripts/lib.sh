@@ -22,7 +22,7 @@ need_tools() {
 build_millrace() {
     [ -z "${MILLRACE_BINARY:-}" ] || return 0
     need_tools cargo cc git
-    say cargo build -q -p millrace-server --bin millrace
+    say cargo build -q --bin millrace
     export MILLRACE_BINARY="$PWD/target/debug/millrace"
 }
 
