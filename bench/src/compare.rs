@@ -78,6 +78,7 @@ pub fn compare(
                 .extend(compared(&format!("{series} {name}"), unit, &runs, value));
         }
     }
+    let cpu_each = |run: &Repetition| run.broker_cpu_each().unwrap_or(f64::NAN);
     let cpu = compared("broker CPU for each record", "ns", &runs, cpu_each);
     comparison.figures.extend(cpu);
     Ok((comparison, notes))
@@ -91,16 +92,6 @@ fn compared(
 ) -> Option<ComparedFigure> {
     let values: Vec<(f64, f64)> = runs.iter().map(|[a, b]| (value(a), value(b))).collect();
     compare_pairs(figure, unit, &values)
-}
-
-/// CPU time of the broker for each record, ns; of records that were produced and fetched, for both.
-/// Not a number for a broker that this program did not start.
-fn cpu_each(run: &Repetition) -> f64 {
-    let records = run.series.iter().map(|series| series.records).max();
-    match (run.broker_cpu_seconds, records) {
-        (Some(seconds), Some(records)) if records > 0 => seconds * 1e9 / records as f64,
-        _ => f64::NAN,
-    }
 }
 
 fn series_names(runs: &[[Repetition; 2]]) -> Vec<String> {

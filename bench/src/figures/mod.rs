@@ -280,13 +280,12 @@ fn summary(result: &WorkloadResult, series: &str, read: Read) -> Option<Summary>
     Summary::of(&values)
 }
 
-/// CPU time of the broker for each record of a series, ns; none if the broker is not ours.
-fn cpu_each(result: &WorkloadResult, series: &str) -> Option<Summary> {
-    let value = |run: &Repetition| {
-        let found = run.series.iter().find(|found| found.name == series)?;
-        Some(run.broker_cpu_seconds? * 1e9 / found.records as f64)
-    };
-    let values: Vec<f64> = result.repetitions.iter().filter_map(value).collect();
+/// CPU time of the broker for each record over the repetitions, ns.
+fn cpu_each(result: &WorkloadResult) -> Option<Summary> {
+    let repetitions = result.repetitions.iter();
+    let values: Vec<f64> = repetitions
+        .filter_map(Repetition::broker_cpu_each)
+        .collect();
     Summary::of(&values)
 }
 

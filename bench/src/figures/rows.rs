@@ -158,7 +158,7 @@ impl Figures<'_> {
         bound(
             "CPU for each record",
             "ns",
-            cpu_each(result, "produce"),
+            cpu_each(result),
             limit,
             each,
             None,

@@ -188,6 +188,17 @@ pub struct Repetition {
     pub complete: bool,
 }
 
+impl Repetition {
+    /// CPU time of the broker for each record, ns; one that was produced and fetched counts once. None
+    /// if this program did not start the broker.
+    #[must_use]
+    pub fn broker_cpu_each(&self) -> Option<f64> {
+        let records = self.series.iter().map(|series| series.records).max();
+        let records = records.filter(|records| *records > 0)?;
+        Some(self.broker_cpu_seconds? * 1e9 / records as f64)
+    }
+}
+
 /// One kind of operation in one run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SeriesResult {

@@ -29,7 +29,8 @@ const UNSUPPORTED_VERSION: i16 = 35;
 const UNSUPPORTED_SASL_MECHANISM: i16 = 33;
 const ILLEGAL_SASL_STATE: i16 = 34;
 
-/// The answer to a request that is not read and not served, if its kind and version have a form that says so.
+/// The answer to a request that is neither served nor read, if its kind and version have a form that
+/// says so.
 pub(super) fn answer(asked: Asked) -> Option<Outgoing> {
     let code = UNSUPPORTED_VERSION;
     let mut version = asked.version;
