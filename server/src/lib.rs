@@ -5,6 +5,7 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod controller;
+pub mod coordinator;
 pub mod kafka;
 pub mod listen;
 pub mod logging;

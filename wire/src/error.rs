@@ -49,12 +49,32 @@ codes! {
     RequestTimedOut = 7, true;
     /// A batch is larger than the topic's `max.message.bytes`.
     MessageTooLarge = 10, false;
+    /// The text that goes with a committed offset is longer than the broker keeps.
+    OffsetMetadataTooLarge = 12, false;
+    /// The group's coordinator is reading its log; ask again in a moment.
+    CoordinatorLoadInProgress = 14, true;
+    /// No coordinator can be had now.
+    CoordinatorNotAvailable = 15, true;
+    /// The group's coordinator is elsewhere.
+    NotCoordinator = 16, true;
     /// The topic name is not allowed.
     InvalidTopic = 17, false;
     /// Fewer replicas are in sync than `min.insync.replicas` asks for.
     NotEnoughReplicas = 19, true;
     /// `acks` is not 0, 1 or all.
     InvalidRequiredAcks = 21, false;
+    /// The group has a later generation than the member knows, or never had this one.
+    IllegalGeneration = 22, false;
+    /// The member's protocols or their type do not go with those of the group.
+    InconsistentGroupProtocol = 23, false;
+    /// The group's name is not allowed.
+    InvalidGroupId = 24, false;
+    /// The group has no such member (any more).
+    UnknownMemberId = 25, false;
+    /// The session timeout is out of the bounds that the broker sets.
+    InvalidSessionTimeout = 26, false;
+    /// The group is sharing its partitions out anew; join again.
+    RebalanceInProgress = 27, false;
     /// A record's timestamp is out of the allowed range.
     InvalidTimestamp = 32, false;
     /// The protocol version is not supported.
@@ -71,8 +91,20 @@ codes! {
     InvalidConfig = 40, false;
     /// The request contradicts itself or a limit.
     InvalidRequest = 42, false;
+    /// A producer's batch does not follow the one before it.
+    OutOfOrderSequenceNumber = 45, false;
+    /// A producer's batch was appended so long ago that its offset is no longer known.
+    DuplicateSequenceNumber = 46, false;
+    /// A newer producer has taken over this producer's id.
+    InvalidProducerEpoch = 47, false;
     /// A read or write of the disk failed; the broker stops rather than go on.
     StorageError = 56, true;
+    /// The broker knows nothing of this producer id.
+    UnknownProducerId = 59, false;
+    /// The group has members, and what was asked for needs one without.
+    NonEmptyGroup = 68, false;
+    /// There is no such group.
+    GroupIdNotFound = 69, false;
     /// There is no such fetch session here (any more).
     FetchSessionIdNotFound = 70, true;
     /// A fetch session's requests are not in order.
@@ -83,12 +115,22 @@ codes! {
     UnknownLeaderEpoch = 75, true;
     /// The batch names a compression codec that the broker does not take.
     UnsupportedCompressionType = 76, false;
+    /// Join again with the member id that comes with this answer.
+    MemberIdRequired = 79, false;
+    /// The group has as many members as the broker allows.
+    GroupMaxSizeReached = 81, false;
+    /// Another member has taken over this member's instance id.
+    FencedInstanceId = 82, false;
     /// The preferred replica leads already.
     ElectionNotNeeded = 84, false;
     /// No replicas are being moved.
     NoReassignmentInProgress = 85, false;
+    /// The group's members are subscribed to the topic.
+    GroupSubscribedToTopic = 86, false;
     /// A record in the batch is not as it must be (count, offsets, framing).
     InvalidRecord = 87, false;
+    /// A newer producer with the same transactional id has taken over.
+    ProducerFenced = 90, false;
     /// No topic has this id.
     UnknownTopicId = 100, true;
     /// The endpoint is of another type than was asked for.

@@ -10,6 +10,7 @@ mod admin;
 pub mod calls;
 mod catalog;
 mod fetch;
+mod groups;
 mod peer;
 mod placement;
 mod produce;
