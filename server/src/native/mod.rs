@@ -8,6 +8,7 @@
 
 mod answer;
 pub(crate) mod framing;
+mod groups;
 pub mod handoff;
 pub mod handshake;
 mod produce;
