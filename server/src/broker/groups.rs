@@ -2,6 +2,7 @@
 
 use millrace_shard::env::Env;
 use millrace_wire::error::{ErrorCode, WireError};
+use millrace_wire::ids::ShardId;
 
 use super::Broker;
 use crate::coordinator::api::{GroupAnswer, GroupCall, ListedGroup};
@@ -18,5 +19,13 @@ impl<E: Env> Broker<E> {
     /// Every group of this node.
     pub async fn list_groups(&self) -> Result<Vec<ListedGroup>, WireError> {
         Ok(Vec::new())
+    }
+
+    /// The shard of this node that coordinates the group.
+    pub fn group_coordinator(&self, group: &str) -> Result<ShardId, WireError> {
+        Err(WireError::new(
+            ErrorCode::CoordinatorNotAvailable,
+            format!("group '{group}' has no coordinator"),
+        ))
     }
 }

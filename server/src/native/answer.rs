@@ -133,20 +133,16 @@ impl<E: Env> Session<E> {
                 shards: self.broker.stats().await,
             }
             .into(),
+            Request::JoinGroup(request) => self.join_group(request).await.into(),
+            Request::SyncGroup(request) => self.sync_group(request).await.into(),
             Request::Heartbeat(request) => self.heartbeat(request).await.into(),
             Request::LeaveGroup(request) => self.leave_group(request).await.into(),
             Request::CommitOffsets(request) => self.commit_offsets(request).await.into(),
             Request::FetchOffsets(request) => self.fetch_offsets(request).await.into(),
             Request::ListGroups(_) => self.list_groups().await.into(),
+            Request::DescribeGroup(request) => self.describe_group(request).await.into(),
             Request::DeleteGroup(request) => self.delete_group(request).await.into(),
             Request::DeleteOffsets(request) => self.delete_offsets(request).await.into(),
-            Request::JoinGroup(_) | Request::SyncGroup(_) | Request::DescribeGroup(_) => {
-                let error = WireError::new(
-                    ErrorCode::CoordinatorNotAvailable,
-                    "this broker has no coordinator of groups yet; use a newer one",
-                );
-                Response::Error(error.into())
-            }
             Request::Handshake(_) | Request::Produce(_) | Request::Fetch(_) => {
                 let error = WireError::new(ErrorCode::InvalidRequest, "unexpected request");
                 Response::Error(error.into())
@@ -398,7 +394,7 @@ impl<E: Env> Session<E> {
     }
 }
 
-pub(super) fn partition(
+fn partition(
     entry: &Result<std::rc::Rc<TopicEntry>, WireError>,
     number: u32,
 ) -> Result<PartitionId, WireError> {

@@ -1,13 +1,11 @@
-//! Consumer groups: from messages to what a coordinator is asked, and back. Native consumers and
-//! Kafka's may share a group, so what a member tells of itself, and what it is assigned, is kept in
-//! the form of Kafka's consumer protocol.
+//! Consumer groups: from messages to what a coordinator is asked, and back. How a member joins and
+//! what it reads is in `members`.
 
 use millrace_shard::env::Env;
 use millrace_wire::error::{ErrorCode, WireError};
 use millrace_wire::ids::{Offset, PartitionIndex, TopicName};
 use millrace_wire::native::messages::*;
 
-use super::answer::partition;
 use super::session::Session;
 use crate::coordinator::api::{
     self, CommittedOffset, GroupAnswer, GroupCall, GroupRequest, MemberIdentity,
@@ -63,19 +61,20 @@ impl<E: Env> Session<E> {
             let entry = self.broker.topic(&topic.name);
             let mut known = Vec::with_capacity(topic.partitions.len());
             for commit in topic.partitions {
-                let outcome = match (&entry, partition(&entry, commit.partition)) {
-                    (Ok(entry), Ok(id)) => {
-                        offsets.push(CommittedOffset {
-                            topic: entry.topic.name.clone(),
-                            partition: id.partition,
-                            offset: Offset(commit.offset),
-                            leader_epoch: commit.leader_epoch,
-                            metadata: commit.metadata,
-                        });
-                        Ok(())
-                    }
-                    (Err(error), _) | (_, Err(error)) => Err(error.clone()),
-                };
+                let found = entry.as_ref().map_err(Clone::clone);
+                let found = found.and_then(|entry| {
+                    let id = entry.partition(commit.partition)?;
+                    Ok((entry.topic.name.clone(), id.partition))
+                });
+                let outcome = found.map(|(topic, partition)| {
+                    offsets.push(CommittedOffset {
+                        topic,
+                        partition,
+                        offset: Offset(commit.offset),
+                        leader_epoch: commit.leader_epoch,
+                        metadata: commit.metadata,
+                    });
+                });
                 known.push((commit.partition, outcome));
             }
             outcomes.push((topic.name, known));
@@ -257,9 +256,7 @@ fn committed(outcomes: Outcomes, known: Vec<CommittedOffset>) -> Vec<CommittedTo
 
 /// All offsets of a group, by topic.
 fn all_committed(mut known: Vec<CommittedOffset>) -> Vec<CommittedTopic> {
-    known.sort_by(|one, other| {
-        (&one.topic, one.partition).cmp(&(&other.topic, other.partition))
-    });
+    known.sort_by(|one, other| (&one.topic, one.partition).cmp(&(&other.topic, other.partition)));
     let mut topics: Vec<CommittedTopic> = Vec::new();
     for offset in known {
         let name = offset.topic.as_str();

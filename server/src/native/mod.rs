@@ -11,5 +11,6 @@ pub(crate) mod framing;
 mod groups;
 pub mod handoff;
 pub mod handshake;
+mod members;
 mod produce;
 pub mod session;
