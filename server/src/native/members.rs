@@ -122,7 +122,7 @@ impl<E: Env> Session<E> {
         &self,
         request: DescribeGroupRequest,
     ) -> DescribeGroupResponse {
-        let described = match self.broker.group_coordinator(&request.group) {
+        let described = match self.broker.group_coordinator(&request.group).await {
             Ok(shard) => match self.group(request.group, GroupRequest::Describe).await {
                 Ok(GroupAnswer::Describe(description)) => Ok((shard, description)),
                 other => Err(unexpected(other)),
