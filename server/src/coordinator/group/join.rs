@@ -9,9 +9,7 @@ use millrace_wire::error::{ErrorCode, WireError};
 use super::member::{Member, millis};
 use super::timers::Timer;
 use super::{Assign, Effects, Group, GroupRules, InitialDelay, Now, Phase, Subscribed, Token};
-use crate::coordinator::api::{
-    Assignor, JoinGroup, JoinedGroup, JoinedMember, SERVER_ASSIGNORS,
-};
+use crate::coordinator::api::{Assignor, JoinGroup, JoinedGroup, JoinedMember, SERVER_ASSIGNORS};
 
 /// How long a member that joined for the first time may wait for the rebalance to end, whatever its
 /// session timeout: its client sends nothing meanwhile, and may have gone.
@@ -59,7 +57,9 @@ impl Group {
             ));
         }
         if join.protocol_type.is_empty() || join.protocols.is_empty() {
-            return Err(self.inconsistent("a member names a protocol type and at least one protocol"));
+            return Err(
+                self.inconsistent("a member names a protocol type and at least one protocol")
+            );
         }
         if self.members.is_empty() {
             return Ok(());
@@ -369,7 +369,7 @@ impl Group {
             if delay.somebody_came && *until < delay.last {
                 delay.somebody_came = false;
                 *until = until.plus(delay.step).min(delay.last);
-                        return;
+                return;
             }
             *initial = None;
         }
@@ -392,7 +392,7 @@ impl Group {
                 until,
                 initial: None,
             };
-                return;
+            return;
         }
         self.generation = self.generation.checked_add(1).unwrap_or(1);
         effects.group_changed = true;
@@ -417,7 +417,7 @@ impl Group {
             effects.group_changed = false;
             let until = now.instant.plus(self.rebalance_timeout());
             self.phase = Phase::Completing { until };
-            }
+        }
         self.answer_all_joined(now, effects);
     }
 

@@ -59,8 +59,8 @@ pub struct GroupRules {
     pub max_session_timeout_ms: u32,
     /// The most members.
     pub max_size: usize,
-    /// How long offsets are kept once nobody uses them, ms.
-    pub offsets_retention_ms: u64,
+    /// How long offsets are kept once nobody uses them.
+    pub offsets_retention: Duration,
     /// The longest text that goes with an offset, in bytes.
     pub offset_metadata_max_bytes: usize,
 }
@@ -125,7 +125,10 @@ enum Phase {
     /// No members, since then (ms since 1970).
     Empty { since_ms: i64 },
     /// Members join; it is over when all have, or at this moment.
-    Preparing { until: Instant, initial: Option<InitialDelay> },
+    Preparing {
+        until: Instant,
+        initial: Option<InitialDelay>,
+    },
     /// The leader is assigning; who has not asked for its assignment by then is out.
     Completing { until: Instant },
     /// Everybody has an assignment.
