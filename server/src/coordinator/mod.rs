@@ -4,5 +4,7 @@
 //! another node, knows what this one knew.
 //!
 //! [`api`] is what the faces ask; they speak Kafka's protocol or the native one and decide nothing.
+//! [`assignor`] shares out partitions for members that bring no assignor of their own.
 
 pub mod api;
+pub mod assignor;
