@@ -8,6 +8,7 @@
 //! writes to it and keeps time. [`Coordinators`] has those of one shard.
 
 pub mod api;
+pub mod assignor;
 pub mod group;
 mod log;
 mod partition;
