@@ -10,8 +10,8 @@ use millrace_wire::error::{ErrorCode, WireError};
 use millrace_wire::ids::{Offset, PartitionId, PartitionIndex, ShardId};
 use millrace_wire::native::messages::ShardStats;
 
-use crate::coordinator::api::{GroupAnswer, GroupCall, ListedGroup};
 use crate::controller::state::{Change, Command, State, Topic};
+use crate::coordinator::api::{GroupAnswer, GroupCall, ListedGroup};
 use crate::native::handoff::MovedConnection;
 
 /// A request to another shard.

@@ -219,7 +219,10 @@ impl State {
                 configs,
             } => {
                 if let Some(topic) = self.topics.get(name) {
-                    return Ok(Decision::nothing(topic.clone()));
+                    return Ok(Decision {
+                        change: None,
+                        topic: topic.clone(),
+                    });
                 }
                 let topic = Topic {
                     id: new_id,

@@ -171,9 +171,11 @@ impl<E: Env> Coordinator<E> {
         for (name, held) in &state.groups {
             keys.push((Rc::clone(name), None));
             let offsets = held.group.offset_values();
-            keys.extend(offsets.map(|(topic, partition, _)| {
-                (Rc::clone(name), Some((topic.clone(), partition)))
-            }));
+            keys.extend(
+                offsets.map(|(topic, partition, _)| {
+                    (Rc::clone(name), Some((topic.clone(), partition)))
+                }),
+            );
         }
         keys
     }

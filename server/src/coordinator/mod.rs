@@ -8,6 +8,7 @@
 //! writes to it and keeps time. [`Coordinators`] has those of one shard.
 
 pub mod api;
+pub mod assignor;
 pub mod group;
 mod log;
 mod partition;
@@ -132,9 +133,8 @@ impl<E: Env> Coordinators<E> {
     /// Forgets offsets that nobody has used for long.
     pub async fn expire_offsets(&self, env: &E) {
         for coordinator in self.all() {
-            coordinator.for_each(|group, rules, assign, now| {
-                group.expire_offsets(rules, assign, now)
-            });
+            coordinator
+                .for_each(|group, rules, assign, now| group.expire_offsets(rules, assign, now));
             env.yield_now().await;
         }
     }

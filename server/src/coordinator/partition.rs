@@ -120,12 +120,10 @@ impl<E: Env> Coordinator<E> {
         }
         *self.status.borrow_mut() = Status::Serving;
         let task = Rc::clone(&self).release();
-        drop(self.env.spawn(
-            Queue::Requests,
-            "group answers",
-            OnPanic::StopProcess,
-            task,
-        ));
+        drop(
+            self.env
+                .spawn(Queue::Requests, "group answers", OnPanic::StopProcess, task),
+        );
         self.keep_time().await;
     }
 
@@ -198,11 +196,6 @@ impl<E: Env> Coordinator<E> {
             )),
             Status::Stopped(why) => Err(why.clone()),
         }
-    }
-
-    /// Whether its log has been read, or will never be.
-    pub(super) fn is_loaded(&self) -> bool {
-        *self.status.borrow() != Status::Loading
     }
 
     /// Serves a request.
@@ -319,7 +312,11 @@ impl<E: Env> Coordinator<E> {
     pub(super) fn listed(&self) -> Result<Vec<ListedGroup>, WireError> {
         self.check_serving()?;
         let state = self.state.borrow();
-        Ok(state.groups.values().map(|held| held.group.listed()).collect())
+        Ok(state
+            .groups
+            .values()
+            .map(|held| held.group.listed())
+            .collect())
     }
 
     /// Writes down what changed, and answers: at once where nothing is on its way to the disk,
@@ -390,7 +387,10 @@ impl<E: Env> Coordinator<E> {
 
     fn front(&self) -> Option<Durable> {
         let state = self.state.borrow();
-        state.releases.front().map(|release| release.durable.clone())
+        state
+            .releases
+            .front()
+            .map(|release| release.durable.clone())
     }
 
     /// Calls groups when their time has come.
@@ -545,9 +545,8 @@ fn of_no_group(group: &str, request: &GroupRequest) -> Option<Outcome> {
 /// An id for a new member: what the client calls itself, and something that nobody else has.
 fn new_member_id<E: Env>(client: &str, env: &E) -> String {
     let (high, low) = (env.random_u64(), env.random_u64());
-    let unique = uuid::Builder::from_random_bytes(
-        (u128::from(high) << 64 | u128::from(low)).to_be_bytes(),
-    );
+    let unique =
+        uuid::Builder::from_random_bytes((u128::from(high) << 64 | u128::from(low)).to_be_bytes());
     format!("{client}-{}", unique.into_uuid())
 }
 

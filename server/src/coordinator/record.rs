@@ -182,12 +182,8 @@ impl Record {
 fn versioned<T>(value: &T) -> Vec<u8>
 where
     T: for<'a> Serialize<
-            rkyv::api::high::HighSerializer<
-                Vec<u8>,
-                rkyv::ser::allocator::ArenaHandle<'a>,
-                RkyvError,
-            >,
-        >,
+        rkyv::api::high::HighSerializer<Vec<u8>, rkyv::ser::allocator::ArenaHandle<'a>, RkyvError>,
+    >,
 {
     rkyv::api::high::to_bytes_in::<_, RkyvError>(value, vec![RECORD_VERSION])
         .expect("strings, numbers and lists always serialise into memory")

@@ -23,7 +23,7 @@ impl Default for GroupSettings {
                 min_session_timeout_ms: 6_000,
                 max_session_timeout_ms: 1_800_000,
                 max_size: 10_000,
-                offsets_retention_ms: 7 * 24 * 60 * 60 * 1000,
+                offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
                 offset_metadata_max_bytes: 4096,
             },
             expiration_interval: Duration::from_secs(600),

@@ -192,13 +192,17 @@ impl GroupConfig {
             return refuse("assignors names none; cooperative-sticky is right for most");
         }
         if self.session_timeout < LEAST_SESSION {
-            return refuse("session_timeout is at least 100 ms (and the broker has its own bounds)");
+            return refuse(
+                "session_timeout is at least 100 ms (and the broker has its own bounds)",
+            );
         }
         if self.max_poll_interval < self.session_timeout {
             return refuse("max_poll_interval is shorter than session_timeout; make it longer");
         }
         if self.auto_commit == Some(Duration::ZERO) {
-            return refuse("auto_commit is zero; to commit all the time, use commit() after each poll");
+            return refuse(
+                "auto_commit is zero; to commit all the time, use commit() after each poll",
+            );
         }
         if matches!(&self.subscription, Subscription::Topics(topics) if topics.is_empty()) {
             return refuse("the subscription names no topic; name one at least, or give a pattern");

@@ -8,10 +8,9 @@ use millrace_wire::error::{ErrorCode, WireError};
 
 use super::member::{Member, millis};
 use super::timers::Timer;
-use super::{Assign, Effects, Group, GroupRules, InitialDelay, Now, Phase, Subscribed, Token};
-use crate::coordinator::api::{
-    Assignor, JoinGroup, JoinedGroup, JoinedMember, SERVER_ASSIGNORS,
-};
+use super::{Assign, Effects, Group, GroupRules, InitialDelay, Now, Phase, Token};
+use crate::coordinator::api::{Assignor, JoinGroup, JoinedGroup, JoinedMember};
+use crate::coordinator::assignor::Protocol;
 
 /// How long a member that joined for the first time may wait for the rebalance to end, whatever its
 /// session timeout: its client sends nothing meanwhile, and may have gone.
@@ -59,7 +58,9 @@ impl Group {
             ));
         }
         if join.protocol_type.is_empty() || join.protocols.is_empty() {
-            return Err(self.inconsistent("a member names a protocol type and at least one protocol"));
+            return Err(
+                self.inconsistent("a member names a protocol type and at least one protocol")
+            );
         }
         if self.members.is_empty() {
             return Ok(());
@@ -369,7 +370,7 @@ impl Group {
             if delay.somebody_came && *until < delay.last {
                 delay.somebody_came = false;
                 *until = until.plus(delay.step).min(delay.last);
-                        return;
+                return;
             }
             *initial = None;
         }
@@ -392,7 +393,7 @@ impl Group {
                 until,
                 initial: None,
             };
-                return;
+            return;
         }
         self.generation = self.generation.checked_add(1).unwrap_or(1);
         effects.group_changed = true;
@@ -409,33 +410,23 @@ impl Group {
         for member in self.members.values_mut() {
             member.synced = false;
         }
-        if self.assigns_here() {
-            self.assign_here(assign);
+        if let Some(protocol) = self.own_protocol() {
+            self.assign_here(protocol, assign);
             self.phase = Phase::Stable;
         } else {
             // Written down when the assignment is there; a restart before that begins a new round.
             effects.group_changed = false;
             let until = now.instant.plus(self.rebalance_timeout());
             self.phase = Phase::Completing { until };
-            }
+        }
         self.answer_all_joined(now, effects);
     }
 
-    fn assign_here(&mut self, assign: &dyn Assign) {
-        let members = self.in_order();
-        let subscribed: Vec<Subscribed<'_>> = members
-            .iter()
-            .map(|member| Subscribed {
-                member_id: &member.id,
-                instance_id: member.instance_id.as_deref(),
-                metadata: member.metadata(&self.protocol),
-            })
-            .collect();
-        let assignments = assign.assign(&self.protocol, &subscribed);
-        let ids: Vec<Rc<str>> = members.iter().map(|member| Rc::clone(&member.id)).collect();
-        for (id, assignment) in ids.iter().zip(assignments) {
-            let member = self.members.get_mut(id).expect("it was listed");
-            member.assignment = assignment;
+    fn assign_here(&mut self, protocol: Protocol, assign: &dyn Assign) {
+        for (id, assignment) in assign.assign(protocol, &self.joined_members()) {
+            if let Some(member) = self.members.get_mut(id.as_str()) {
+                member.assignment = assignment;
+            }
         }
     }
 
@@ -474,7 +465,7 @@ impl Group {
     /// The leader stays while it has joined. Where the coordinator can assign for somebody, that one
     /// leads: all others only follow then, whatever their clients can do.
     fn elect(&mut self) {
-        let is_known = SERVER_ASSIGNORS.contains(&self.protocol.as_str());
+        let is_known = Protocol::from_name(&self.protocol).is_some();
         let members = self.in_order();
         let joined = || members.iter().filter(|member| member.joining.is_some());
         let is_leader = |member: &&&Member| self.leader.as_ref() == Some(&member.id);

@@ -119,15 +119,14 @@ impl Group {
     }
 
     fn told_offsets(&self, wanted: Option<&[(TopicName, PartitionIndex)]>) -> Vec<CommittedOffset> {
-        let told = |topic: &TopicName, partition: PartitionIndex, value: &OffsetValue| {
-            CommittedOffset {
+        let told =
+            |topic: &TopicName, partition: PartitionIndex, value: &OffsetValue| CommittedOffset {
                 topic: topic.clone(),
                 partition,
                 offset: value.offset(),
                 leader_epoch: value.leader_epoch,
                 metadata: value.metadata.clone(),
-            }
-        };
+            };
         match wanted {
             Some(wanted) => wanted
                 .iter()
@@ -225,19 +224,20 @@ impl Group {
     /// (KIP-211). A group with nothing left is forgotten itself.
     pub fn expire_offsets(&mut self, rules: &GroupRules, assign: &dyn Assign, now: Now) -> Effects {
         let mut effects = Effects::default();
-        let retention = i64::try_from(rules.offsets_retention_ms).unwrap_or(i64::MAX);
+        let retention = i64::try_from(rules.offsets_retention.as_millis()).unwrap_or(i64::MAX);
         let over = |since_ms: i64| now.wall_ms.saturating_sub(since_ms) >= retention;
         match self.phase {
             Phase::Empty { .. } if self.protocol_type.is_empty() => {
                 self.forget_offsets(|_, _, value| over(value.committed_ms), &mut effects);
             }
             Phase::Empty { since_ms } => {
-                let unused = |_: &TopicName, _, value: &OffsetValue| {
-                    over(since_ms.max(value.committed_ms))
-                };
+                let unused =
+                    |_: &TopicName, _, value: &OffsetValue| over(since_ms.max(value.committed_ms));
                 self.forget_offsets(unused, &mut effects);
             }
-            Phase::Stable if self.protocol_type == crate::coordinator::api::CONSUMER_PROTOCOL_TYPE => {
+            Phase::Stable
+                if self.protocol_type == crate::coordinator::api::CONSUMER_PROTOCOL_TYPE =>
+            {
                 let subscribed = self.subscribed(assign);
                 let unused = |topic: &TopicName, _, value: &OffsetValue| {
                     over(value.committed_ms) && !subscribed.contains(topic)

@@ -44,7 +44,9 @@ impl Group {
     }
 
     /// Every offset, as it is written down.
-    pub fn offset_values(&self) -> impl Iterator<Item = (&TopicName, PartitionIndex, &OffsetValue)> {
+    pub fn offset_values(
+        &self,
+    ) -> impl Iterator<Item = (&TopicName, PartitionIndex, &OffsetValue)> {
         self.each_offset()
     }
 

@@ -14,7 +14,11 @@ use crate::{
 
 impl Core {
     /// A consumer that is a member of a group, or is about to be.
-    pub fn open_group(&mut self, now: Time, config: GroupConfig) -> Result<ConsumerId, ClientError> {
+    pub fn open_group(
+        &mut self,
+        now: Time,
+        config: GroupConfig,
+    ) -> Result<ConsumerId, ClientError> {
         let fetch = ConsumerConfig {
             out_of_range: match config.auto_offset_reset {
                 OffsetReset::Earliest => OutOfRange::Earliest,
@@ -54,7 +58,9 @@ impl Core {
     /// The partitions that the application knows to have.
     #[must_use]
     pub fn group_assignment(&self, id: ConsumerId) -> Vec<TopicPartition> {
-        self.groups.get(&id).map_or_else(Vec::new, Group::assignment)
+        self.groups
+            .get(&id)
+            .map_or_else(Vec::new, Group::assignment)
     }
 
     /// Commits offsets: these, or how far the application has come, which is `done` beside what was
@@ -80,7 +86,13 @@ impl Core {
     }
 
     /// Goes on from another place. Tells whether the partition is the member's.
-    pub fn group_seek(&mut self, now: Time, id: ConsumerId, place: &TopicPartition, to: Start) -> bool {
+    pub fn group_seek(
+        &mut self,
+        now: Time,
+        id: ConsumerId,
+        place: &TopicPartition,
+        to: Start,
+    ) -> bool {
         let owned = self.with_group(now, id, |group| group.sought(place, to));
         if owned != Some(true) {
             return false;
@@ -229,7 +241,10 @@ impl Core {
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
-        let begin = self.consumers.get(&id).and_then(|consumer| consumer.begin(key));
+        let begin = self
+            .consumers
+            .get(&id)
+            .and_then(|consumer| consumer.begin(key));
         if let Some(offset) = begin {
             let topic = self.metadata.name(key.topic).clone();
             group.begun(&TopicPartition::new(topic, key.partition), offset);

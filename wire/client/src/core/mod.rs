@@ -305,7 +305,9 @@ impl Core {
             self.consumers
                 .values_mut()
                 .for_each(|consumer| consumer.dirty = true);
-            self.groups.values_mut().for_each(|group| group.dirty = true);
+            self.groups
+                .values_mut()
+                .for_each(|group| group.dirty = true);
         }
         self.schedule_groups(now);
         self.schedule_waiting(now);

@@ -88,7 +88,10 @@ impl Drop for Here {
 }
 
 impl GroupConsumer {
-    pub(super) fn new(client: Arc<Handle>, config: GroupConfig) -> Result<GroupConsumer, ClientError> {
+    pub(super) fn new(
+        client: Arc<Handle>,
+        config: GroupConfig,
+    ) -> Result<GroupConsumer, ClientError> {
         let most = config.fetch.max_poll_records;
         let inner = Consumer::open(client, most, |core, now| core.open_group(now, config))?;
         Ok(GroupConsumer {
@@ -120,7 +123,10 @@ impl GroupConsumer {
     /// `timeout`. Coming back says that the last event was dealt with.
     ///
     /// Fails, and may be cancelled, like [`poll`](GroupConsumer::poll).
-    pub async fn poll_event(&mut self, timeout: Duration) -> Result<Option<GroupEvent>, ClientError> {
+    pub async fn poll_event(
+        &mut self,
+        timeout: Duration,
+    ) -> Result<Option<GroupEvent>, ClientError> {
         self.next_by(Instant::now() + timeout).await
     }
 
@@ -291,11 +297,20 @@ impl GroupConsumer {
             let told = self.inner.news.notified();
             tokio::pin!(told);
             told.as_mut().enable();
-            if !self.inner.client.shared.lock().core.is_unresolved(id, &place) {
+            if !self
+                .inner
+                .client
+                .shared
+                .lock()
+                .core
+                .is_unresolved(id, &place)
+            {
                 return Ok(());
             }
             if timeout_at(deadline, told).await.is_err() {
-                return Err(self.inner.timed_out(&format!("the question for an offset of {place}")));
+                return Err(self
+                    .inner
+                    .timed_out(&format!("the question for an offset of {place}")));
             }
         }
     }

@@ -66,7 +66,13 @@ fn status(code: ErrorCode) -> Status {
 impl FakeCoordinator {
     /// Takes a request, if it is one about groups. Its answer is among those that are ready, at once
     /// or later.
-    pub fn ask(&mut self, now: Duration, token: Token, request: &Request, topics: Topics<'_>) -> bool {
+    pub fn ask(
+        &mut self,
+        now: Duration,
+        token: Token,
+        request: &Request,
+        topics: Topics<'_>,
+    ) -> bool {
         self.pass(now, topics);
         let response: Option<Response> = match request {
             Request::JoinGroup(join) => self.join(now, token, join).map(Into::into),
@@ -80,7 +86,8 @@ impl FakeCoordinator {
             Request::FetchOffsets(fetch) => Some(self.fetch(fetch).into()),
             _ => return false,
         };
-        self.answers.extend(response.map(|response| (token, response)));
+        self.answers
+            .extend(response.map(|response| (token, response)));
         self.pass(now, topics);
         true
     }
@@ -109,7 +116,10 @@ impl FakeCoordinator {
     }
 
     /// The broker has not heard of a member for too long, or so it thinks.
-    #[allow(dead_code, reason = "not every test that includes this file forgets members")]
+    #[allow(
+        dead_code,
+        reason = "not every test that includes this file forgets members"
+    )]
     pub fn forget_members(&mut self, now: Duration, name: &str, which: impl Fn(&Member) -> bool) {
         let group = self.groups.get_mut(name).expect("the group is known");
         group.members.retain(|_, member| !which(member));
@@ -191,7 +201,10 @@ impl FakeCoordinator {
         }
         let mut assignment: BTreeMap<String, Vec<u32>> = BTreeMap::new();
         for (topic, partition) in &group.members[&sync.member.member_id].assignment {
-            assignment.entry(topic.clone()).or_default().push(*partition);
+            assignment
+                .entry(topic.clone())
+                .or_default()
+                .push(*partition);
         }
         let topics = assignment.into_iter();
         SyncGroupResponse {
@@ -257,7 +270,9 @@ impl FakeCoordinator {
                 };
                 if is_there {
                     let place = (topic.name.clone(), told.partition);
-                    group.offsets.insert(place, (told.offset, told.metadata.clone()));
+                    group
+                        .offsets
+                        .insert(place, (told.offset, told.metadata.clone()));
                 }
                 partitions.push(GroupPartitionResult {
                     partition: told.partition,
@@ -305,7 +320,10 @@ impl FakeCoordinator {
 
 impl Member {
     /// Something has kept it from being forgotten.
-    #[allow(dead_code, reason = "not every test that includes this file keeps members")]
+    #[allow(
+        dead_code,
+        reason = "not every test that includes this file keeps members"
+    )]
     pub fn keep(&mut self) {
         self.deadline += self.session;
     }
@@ -408,7 +426,10 @@ impl Group {
             Phase::Preparing { until, .. } => Some(until),
             _ => None,
         };
-        let idle = self.members.values().filter(|member| member.joining.is_none());
+        let idle = self
+            .members
+            .values()
+            .filter(|member| member.joining.is_none());
         let sessions = idle.map(|member| member.deadline).min();
         let pending = self.pending.values().min().copied();
         [phase, sessions, pending].into_iter().flatten().min()

@@ -192,7 +192,9 @@ impl Consumer {
     pub(crate) fn pause(&mut self, key: PartitionKey, unfinished: Option<i64>) {
         self.paused.insert(key);
         let mut chunks = self.chunks.iter();
-        let buffered = chunks.find(|(of, _)| *of == key).map(|(_, chunk)| chunk.offset);
+        let buffered = chunks
+            .find(|(of, _)| *of == key)
+            .map(|(_, chunk)| chunk.offset);
         self.drop_chunks(key);
         if let Some(position) = self.positions.get_mut(&key) {
             position.buffered = 0;

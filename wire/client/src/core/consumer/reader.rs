@@ -51,7 +51,10 @@ impl Reader {
         let of = |current: &&Current| {
             &*current.chunk.topic == topic && current.chunk.partition == partition
         };
-        self.current.as_ref().filter(of).map(|current| current.offset)
+        self.current
+            .as_ref()
+            .filter(of)
+            .map(|current| current.offset)
     }
 
     /// Begins to read a chunk. The one before must be finished.

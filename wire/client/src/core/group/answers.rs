@@ -306,7 +306,10 @@ impl Group {
         for topic in told {
             for told in &topic.partitions {
                 let place = TopicPartition::new(&*topic.name, told.partition);
-                match (ClientError::check(&told.status), commit.positions.get(&place)) {
+                match (
+                    ClientError::check(&told.status),
+                    commit.positions.get(&place),
+                ) {
                     (Ok(()), Some((offset, _))) => self.held.committed(&place, *offset),
                     (Ok(()), None) => {}
                     // What is wrong with one partition does not pass: its topic is gone, or the text

@@ -81,7 +81,10 @@ impl Commit {
     pub(super) fn topics(&self) -> Vec<CommitTopic> {
         let mut topics: Vec<CommitTopic> = Vec::new();
         for (place, (offset, metadata)) in &self.positions {
-            if topics.last().is_none_or(|topic| *topic.name != *place.topic) {
+            if topics
+                .last()
+                .is_none_or(|topic| *topic.name != *place.topic)
+            {
                 topics.push(CommitTopic {
                     name: place.topic.to_string(),
                     partitions: Vec::new(),

@@ -62,8 +62,14 @@ impl Holdings {
     }
 
     /// Takes what is new of an assignment. Gives what is owned and not in it.
-    pub(super) fn adopt(&mut self, assignment: BTreeSet<TopicPartition>) -> BTreeSet<TopicPartition> {
-        let gone = self.owned.keys().filter(|place| !assignment.contains(*place));
+    pub(super) fn adopt(
+        &mut self,
+        assignment: BTreeSet<TopicPartition>,
+    ) -> BTreeSet<TopicPartition> {
+        let gone = self
+            .owned
+            .keys()
+            .filter(|place| !assignment.contains(*place));
         let gone = gone.cloned().collect();
         for place in assignment {
             self.owned.entry(place).or_insert(Held {
@@ -104,7 +110,10 @@ impl Holdings {
     /// These are gone. The application learns of those that it knew of.
     pub(super) fn lose(&mut self, places: &BTreeSet<TopicPartition>) {
         for place in places {
-            let held = self.owned.remove(place).or_else(|| self.leaving.remove(place));
+            let held = self
+                .owned
+                .remove(place)
+                .or_else(|| self.leaving.remove(place));
             self.stopped.insert(place.clone());
             if held.is_some_and(|held| held.told) {
                 self.lost.insert(place.clone());

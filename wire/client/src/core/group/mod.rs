@@ -613,9 +613,7 @@ impl Group {
             Phase::Joining | Phase::Syncing | Phase::Stable | Phase::Revoking(_)
         );
         match self.presence {
-            Presence::Since(since) if is_member => {
-                Some(since.plus(self.config.max_poll_interval))
-            }
+            Presence::Since(since) if is_member => Some(since.plus(self.config.max_poll_interval)),
             _ => None,
         }
     }
@@ -642,10 +640,7 @@ impl Group {
     }
 
     fn beats(&self) -> bool {
-        let is_member = !matches!(
-            self.phase,
-            Phase::Away | Phase::Over | Phase::Failed(_)
-        );
+        let is_member = !matches!(self.phase, Phase::Away | Phase::Over | Phase::Failed(_));
         is_member && self.is_in_generation()
     }
 
@@ -724,7 +719,9 @@ impl Group {
 
     /// Of requests that wait for the other members.
     fn long_patience(&self) -> Duration {
-        self.config.max_poll_interval.saturating_add(self.request_timeout)
+        self.config
+            .max_poll_interval
+            .saturating_add(self.request_timeout)
     }
 
     fn member(&self) -> GroupMember {
@@ -769,16 +766,20 @@ impl Group {
         CommitOffsetsRequest {
             group: self.config.group.clone(),
             member: Some(self.member()),
-            topics: self.commits.first().map(|commit| commit.topics()).unwrap_or_default(),
+            topics: self
+                .commits
+                .first()
+                .map(|commit| commit.topics())
+                .unwrap_or_default(),
         }
     }
 
     /// When [`Group::next`] may have something that it has not now, if nothing happens until then.
     pub(crate) fn deadline(&self, now: Time) -> Option<Time> {
-        let unless_out = |exchange: Exchange, at: Option<Time>| {
-            at.filter(|_| !self.out.contains_key(&exchange))
-        };
-        let steps = matches!(self.phase, Phase::Joining | Phase::Syncing) || self.farewell.is_some();
+        let unless_out =
+            |exchange: Exchange, at: Option<Time>| at.filter(|_| !self.out.contains_key(&exchange));
+        let steps =
+            matches!(self.phase, Phase::Joining | Phase::Syncing) || self.farewell.is_some();
         let leaving = match self.phase {
             Phase::Leaving { until, .. } => Some(until),
             _ => None,
@@ -799,10 +800,7 @@ impl Group {
                 Exchange::Offsets,
                 self.held.has_unasked().then_some(self.offsets.not_before),
             ),
-            unless_out(
-                Exchange::Commit,
-                commits.then_some(self.commits.not_before),
-            ),
+            unless_out(Exchange::Commit, commits.then_some(self.commits.not_before)),
         ]
         .into_iter()
         .flatten()
@@ -811,9 +809,7 @@ impl Group {
     }
 }
 
-fn unnamed(
-    positions: BTreeMap<TopicPartition, i64>,
-) -> BTreeMap<TopicPartition, (i64, String)> {
+fn unnamed(positions: BTreeMap<TopicPartition, i64>) -> BTreeMap<TopicPartition, (i64, String)> {
     let positions = positions.into_iter();
     positions
         .map(|(place, offset)| (place, (offset, String::new())))

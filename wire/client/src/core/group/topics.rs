@@ -26,7 +26,10 @@ pub(super) enum Topics {
 }
 
 impl Topics {
-    pub(super) fn new(subscription: &Subscription, max_age: Duration) -> Result<Topics, ClientError> {
+    pub(super) fn new(
+        subscription: &Subscription,
+        max_age: Duration,
+    ) -> Result<Topics, ClientError> {
         match subscription {
             Subscription::Topics(names) => {
                 let mut names = names.clone();
@@ -105,7 +108,10 @@ mod tests {
     fn a_pattern_matches_whole_names_of_topics_that_are_there() {
         let subscription = Subscription::Pattern("a.*|b".into());
         let mut topics = Topics::new(&subscription, Duration::from_secs(60)).unwrap();
-        assert_eq!((topics.names(), topics.due()), (None, Some(Time::default())));
+        assert_eq!(
+            (topics.names(), topics.due()),
+            (None, Some(Time::default()))
+        );
         let topic = |name: &str, code| TopicMetadata {
             name: name.into(),
             status: Status {

@@ -75,7 +75,10 @@ impl App {
     }
 
     fn take(&mut self, world: &mut World) -> Option<GroupEvent> {
-        let turn = world.core.group_turn(world.now, self.id).expect("it is one");
+        let turn = world
+            .core
+            .group_turn(world.now, self.id)
+            .expect("it is one");
         for place in &turn.stopped {
             self.reader.forget(&place.topic, place.partition);
         }
@@ -90,7 +93,9 @@ impl App {
         if !self.reader.is_reading() {
             match world.core.take_chunk(self.id) {
                 Some(chunk) => self.reader.begin(chunk),
-                None => self.failures.extend(world.core.take_consumer_error(self.id)),
+                None => self
+                    .failures
+                    .extend(world.core.take_consumer_error(self.id)),
             }
         }
         self.reader.read(10, &mut records).unwrap();
@@ -249,10 +254,18 @@ fn what_is_given_up_is_committed_before_joining_again() {
             Assignor::CooperativeSticky => vec![1],
             _ => vec![0, 1],
         };
-        let partitions: Vec<u32> = commit.topics[0].partitions.iter().map(|p| p.partition).collect();
+        let partitions: Vec<u32> = commit.topics[0]
+            .partitions
+            .iter()
+            .map(|p| p.partition)
+            .collect();
         assert_eq!(partitions, expected);
         assert_eq!(a.assignment(&world).len() + b.assignment(&world).len(), 2);
-        assert_eq!((a.seen.len(), b.seen.len()), (20, 0), "nothing was given out twice");
+        assert_eq!(
+            (a.seen.len(), b.seen.len()),
+            (20, 0),
+            "nothing was given out twice"
+        );
     }
 }
 
@@ -261,8 +274,14 @@ fn records_are_committed_when_the_application_comes_back() {
     let mut world = world(1);
     let mut app = App::start(&mut world, group_config());
     world.run_for(ms(500));
-    assert!(matches!(app.poll_once(&mut world), Some(GroupEvent::Assigned(_))));
-    assert!(matches!(app.poll_once(&mut world), Some(GroupEvent::Records(_))));
+    assert!(matches!(
+        app.poll_once(&mut world),
+        Some(GroupEvent::Assigned(_))
+    ));
+    assert!(matches!(
+        app.poll_once(&mut world),
+        Some(GroupEvent::Records(_))
+    ));
     // It works on them: the place where it began is all that is known.
     world.run_for(ms(12_000));
     assert_eq!(committed(&world, 0), Some(0));
@@ -297,7 +316,10 @@ fn a_busy_application_stays_a_member_and_a_stuck_one_does_not() {
     run(&mut world, &mut [&mut app], ms(500));
     assert_eq!(
         app.events(),
-        [GroupEvent::Lost(places([0])), GroupEvent::Assigned(places([0]))]
+        [
+            GroupEvent::Lost(places([0])),
+            GroupEvent::Assigned(places([0]))
+        ]
     );
     // The others were committed when it was time.
     assert_eq!(app.seen[before..], [("t".to_owned(), 0, 10)]);
@@ -325,7 +347,10 @@ fn who_is_forgotten_joins_as_a_new_member() {
     run(&mut world, &mut [&mut app], ms(500));
     assert_eq!(
         app.events(),
-        [GroupEvent::Lost(places([0])), GroupEvent::Assigned(places([0]))]
+        [
+            GroupEvent::Lost(places([0])),
+            GroupEvent::Assigned(places([0]))
+        ]
     );
     let again: Vec<i64> = app.seen[13..].iter().map(|seen| seen.2).collect();
     assert_eq!(again, [10, 11, 12], "from the last commit on");
@@ -353,7 +378,10 @@ fn who_stood_still_gives_out_nothing_before_it_knows_whose_it_is() {
     run(&mut world, &mut [&mut app], ms(500));
     assert_eq!(
         app.events(),
-        [GroupEvent::Lost(places(0..2)), GroupEvent::Assigned(places(0..2))]
+        [
+            GroupEvent::Lost(places(0..2)),
+            GroupEvent::Assigned(places(0..2))
+        ]
     );
     assert_eq!(app.seen.len(), before + 30, "nothing was committed");
 
@@ -472,7 +500,10 @@ fn a_static_member_that_comes_back_finds_everything_as_it_was() {
     world.core.abandon_group(world.now, a.id);
     let mut again = App::start(&mut world, config.clone());
     run(&mut world, &mut [&mut again, &mut b], ms(3_000));
-    assert_eq!((again.assignment(&world), generation(&world)), (had, before));
+    assert_eq!(
+        (again.assignment(&world), generation(&world)),
+        (had, before)
+    );
     assert_eq!((b.events(), again.seen.len()), (vec![], 0));
 
     // Another one under its name: the older learns that it has been replaced.
@@ -490,7 +521,10 @@ fn who_leaves_commits_and_the_others_go_on_at_once() {
     let mut a = App::start(&mut world, group_config());
     let mut b = App::start(&mut world, group_config());
     run(&mut world, &mut [&mut a, &mut b], ms(5_000));
-    assert_eq!((a.assignment(&world).len(), b.assignment(&world).len()), (1, 1));
+    assert_eq!(
+        (a.assignment(&world).len(), b.assignment(&world).len()),
+        (1, 1)
+    );
     store(&mut world, 0, numbers(10..20));
     store(&mut world, 1, numbers(10..20));
     world.tick();
@@ -502,7 +536,11 @@ fn who_leaves_commits_and_the_others_go_on_at_once() {
     assert_eq!(world.coordinator.group("g").members.len(), 1);
     run(&mut world, &mut [&mut b], ms(3_000));
     assert_eq!(b.assignment(&world), [0, 1]);
-    assert_eq!(a.seen.len() + b.seen.len(), 40, "nothing is given out twice");
+    assert_eq!(
+        a.seen.len() + b.seen.len(),
+        40,
+        "nothing is given out twice"
+    );
 
     // A member that is dropped leaves, too, and a member that was to join does not hang about.
     let dropped = App::start(&mut world, group_config());
@@ -574,7 +612,10 @@ fn a_commit_goes_through_a_rebalance() {
     let commit = a.commit(&mut world, None);
     world.run_for(ms(100));
     assert_eq!(world.committed[&commit], Ok(()));
-    assert_eq!((committed(&world, 0), committed(&world, 1)), (Some(10), Some(10)));
+    assert_eq!(
+        (committed(&world, 0), committed(&world, 1)),
+        (Some(10), Some(10))
+    );
     let nothing = a.commit(&mut world, None);
     assert_eq!(world.committed[&nothing], Ok(()));
 
@@ -654,10 +695,18 @@ fn a_partition_without_an_offset_is_read_where_it_is_wished() {
     assert_eq!(app.seen, [("t".to_owned(), 1, 10)]);
     // Where it began counts, even if nothing was given out of it.
     world.run_for(ms(5_000));
-    assert_eq!((committed(&world, 0), committed(&world, 1)), (Some(10), Some(11)));
+    assert_eq!(
+        (committed(&world, 0), committed(&world, 1)),
+        (Some(10), Some(11))
+    );
 
     let (mut world, mut app) = begin_at(OffsetReset::Error);
-    assert_eq!((app.seen.len(), app.failures.len()), (0, 2), "{:?}", app.failures);
+    assert_eq!(
+        (app.seen.len(), app.failures.len()),
+        (0, 2),
+        "{:?}",
+        app.failures
+    );
     let text = app.failures[0].to_string();
     assert!(text.contains("'g'") && text.contains("t/0"), "{text}");
     app.seek(&mut world, 1, Start::Offset(8));
@@ -707,7 +756,12 @@ fn what_is_paused_waits_where_it_is() {
     assert!(world.core.group_resume(app.id, &place));
     world.settle();
     run(&mut world, &mut [&mut app], ms(500));
-    let offsets: Vec<i64> = app.seen.iter().filter(|seen| seen.1 == 0).map(|seen| seen.2).collect();
+    let offsets: Vec<i64> = app
+        .seen
+        .iter()
+        .filter(|seen| seen.1 == 0)
+        .map(|seen| seen.2)
+        .collect();
     assert_eq!(offsets, (0..14).collect::<Vec<i64>>());
     let elsewhere = TopicPartition::new("t", 5);
     assert!(!world.core.group_pause(app.id, &elsewhere, None));

@@ -169,7 +169,11 @@ fn step(run: &mut Run, plan: &Plan, draws: &mut Random) -> Result<(), TestCaseEr
         5..=14 => {
             let partition = draws.below(plan.partitions);
             let end = run.ends.entry(partition).or_default();
-            store(&mut run.world, partition, numbers(*end as usize..*end as usize + 1));
+            store(
+                &mut run.world,
+                partition,
+                numbers(*end as usize..*end as usize + 1),
+            );
             *end += 1;
             run.world.tick();
         }
