@@ -153,7 +153,7 @@ impl TopicName {
     /// Checks a name that a user gave: the syntax, and that it is not reserved.
     pub fn user(name: &str) -> Result<TopicName, TopicNameError> {
         let name: TopicName = name.parse()?;
-        if RESERVED_TOPIC_NAMES.contains(&name.as_str()) {
+        if name.is_internal() {
             return Err(TopicNameError::Reserved(name.0));
         }
         Ok(name)
@@ -163,6 +163,13 @@ impl TopicName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it is a topic of Millrace's own, which users read at most.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        // All of them begin like this, and hardly any other name does: this is asked of every batch.
+        self.0.starts_with("__") && RESERVED_TOPIC_NAMES.contains(&self.as_str())
     }
 }
 

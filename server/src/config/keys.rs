@@ -230,6 +230,12 @@ configuration! {
             "Whether a topic is created when a Kafka client asks for its metadata and there is none.";
     }
 
+    /// Consumer groups.
+    section groups: Groups {
+        initial_rebalance_delay_ms: Duration as Millis = "3000" in "0" to "600000",
+            "How long the first rebalance of an empty group of Kafka clients waits for more members.";
+    }
+
     /// What new topics get.
     section topic: Topic {
         default_partitions: u32 as Count = "1" in "1" to "10000",

@@ -10,9 +10,13 @@ use crate::config::TOPIC_DEFAULTS;
 use crate::value_type::ValueType;
 
 /// Kafka's names for settings that mean the same.
-const SAME: [(&str, &str); 14] = [
+const SAME: [(&str, &str); 15] = [
     ("auto.create.topics.enable", "kafka.auto_create_topics"),
     ("compression.type", "topic.defaults.compression.type"),
+    (
+        "group.initial.rebalance.delay.ms",
+        "groups.initial_rebalance_delay_ms",
+    ),
     ("log.cleanup.policy", "topic.defaults.cleanup.policy"),
     ("log.dirs", "data_dir"),
     (
