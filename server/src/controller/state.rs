@@ -24,6 +24,12 @@ pub struct Topic {
 }
 
 impl Topic {
+    /// Whether it is one of Millrace's own.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        self.name.is_reserved()
+    }
+
     /// Its partitions' ids, in order.
     pub fn partition_ids(&self) -> impl Iterator<Item = PartitionId> + use<> {
         let topic = self.id;
@@ -60,6 +66,15 @@ pub enum Command {
         configs: Vec<(String, String)>,
         /// Only check.
         validate_only: bool,
+    },
+    /// Make one of Millrace's own topics, if it is not there yet.
+    CreateInternalTopic {
+        /// Its name.
+        name: TopicName,
+        /// How many partitions.
+        partitions: u32,
+        /// Settings.
+        configs: Vec<(String, String)>,
     },
     /// Remove a topic and its data.
     DeleteTopic {
@@ -196,6 +211,26 @@ impl State {
             } => {
                 let topic = self.new_topic(name, *partitions, configs, rules, new_id)?;
                 let change = (!validate_only).then(|| Change::TopicCreated(topic.clone()));
+                Ok(Decision { change, topic })
+            }
+            Command::CreateInternalTopic {
+                name,
+                partitions,
+                configs,
+            } => {
+                if let Some(topic) = self.topics.get(name) {
+                    return Ok(Decision {
+                        change: None,
+                        topic: topic.clone(),
+                    });
+                }
+                let topic = Topic {
+                    id: new_id,
+                    name: name.clone(),
+                    partitions: *partitions,
+                    configs: configs.iter().cloned().collect(),
+                };
+                let change = Some(Change::TopicCreated(topic.clone()));
                 Ok(Decision { change, topic })
             }
             Command::DeleteTopic { name, id } => {
@@ -347,6 +382,7 @@ impl State {
         let have: u64 = self
             .topics
             .values()
+            .filter(|topic| !topic.is_internal())
             .map(|topic| u64::from(topic.partitions))
             .sum();
         if have + u64::from(more) > u64::from(rules.max_partitions) {
