@@ -197,6 +197,7 @@ fn listen_settings() -> ListenSettings {
             host: None,
             port: 1,
             auto_create_topics: false,
+            initial_rebalance_delay_ms: 0,
             broker: Vec::new(),
         }),
         session: SessionLimits {

@@ -423,10 +423,12 @@ impl Node {
 
     fn kafka_settings(&self) -> KafkaSettings {
         let kafka = &self.config.kafka;
+        let delay = self.config.groups.initial_rebalance_delay_ms;
         KafkaSettings {
             host: kafka.advertised_host.clone(),
             port: self.advertised_port(),
             auto_create_topics: kafka.auto_create_topics,
+            initial_rebalance_delay_ms: u32::try_from(delay.as_millis()).unwrap_or(u32::MAX),
             broker: self.broker_settings(),
         }
     }
