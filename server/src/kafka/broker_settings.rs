@@ -10,7 +10,7 @@ use crate::config::TOPIC_DEFAULTS;
 use crate::value_type::ValueType;
 
 /// Kafka's names for settings that mean the same.
-const SAME: [(&str, &str); 14] = [
+const SAME: [(&str, &str); 15] = [
     ("auto.create.topics.enable", "kafka.auto_create_topics"),
     ("compression.type", "topic.defaults.compression.type"),
     ("log.cleanup.policy", "topic.defaults.cleanup.policy"),
@@ -30,6 +30,7 @@ const SAME: [(&str, &str); 14] = [
     ("message.max.bytes", "topic.defaults.max.message.bytes"),
     ("min.insync.replicas", "topic.defaults.min.insync.replicas"),
     ("num.partitions", "topic.default_partitions"),
+    ("producer.id.expiration.ms", "producers.expiration_ms"),
     ("socket.request.max.bytes", "network.max_frame_bytes"),
 ];
 

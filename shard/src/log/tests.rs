@@ -43,6 +43,7 @@ fn config() -> ShardConfig {
         flush_bytes: 8 << 10,
         index_interval_bytes: 4 << 10,
         open_files_max: 8,
+        producer_expiration: Duration::from_secs(3_600),
         housekeeping_interval: Duration::from_millis(100),
         space_interval: Duration::from_millis(100),
     }

@@ -86,6 +86,7 @@ impl<E: Env> Open<E> {
             term: Term(1),
             base_offset: state.log_end,
             record_count: 1,
+            idempotent: false,
             batch: Bytes::from(vec![state.log_end.0 as u8; len]),
         });
     }
