@@ -134,8 +134,8 @@ pub(crate) enum Refusal {
     OutOfOrder { expected: i32 },
 }
 
-/// One producer: a short ring of batches, oldest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One producer and its batches, oldest first; places from `count` on hold nothing.
+#[derive(Clone, Copy, Debug)]
 struct Producer {
     epoch: ProducerEpoch,
     /// When its last batch was appended, wall clock, ms since 1970.
@@ -143,6 +143,14 @@ struct Producer {
     count: u8,
     batches: [KnownBatch; BATCHES_REMEMBERED],
 }
+
+impl PartialEq for Producer {
+    fn eq(&self, other: &Producer) -> bool {
+        (self.epoch, self.used_ms, self.batches()) == (other.epoch, other.used_ms, other.batches())
+    }
+}
+
+impl Eq for Producer {}
 
 impl Producer {
     fn new(epoch: ProducerEpoch) -> Producer {

@@ -50,10 +50,7 @@ fn without_groups(producers: &Producers) -> Producers {
         producer
             .batches
             .iter_mut()
-            .for_each(|b| b.group = Sequence(0));
-        for stale in &mut producer.batches[usize::from(producer.count)..] {
-            *stale = KnownBatch::default();
-        }
+            .for_each(|batch| batch.group = Sequence(0));
     }
     producers
 }
