@@ -216,6 +216,21 @@ impl<E: Env> Broker<E> {
         self.catalog.borrow().find(name)
     }
 
+    /// The topic of this name, whose records clients may add to and delete.
+    pub fn clients_topic(&self, name: &str) -> Result<Rc<TopicEntry>, WireError> {
+        let entry = self.topic(name)?;
+        if entry.topic.is_internal() {
+            return Err(WireError::new(
+                ErrorCode::InvalidTopic,
+                format!(
+                    "the topic '{}' is Millrace's own and can only be read; use another",
+                    entry.topic.name
+                ),
+            ));
+        }
+        Ok(entry)
+    }
+
     /// Which shard of this node owns a partition.
     #[must_use]
     pub fn owner(&self, partition: PartitionId) -> ShardId {

@@ -194,6 +194,12 @@ configuration! {
             "How often retention is applied.";
     }
 
+    /// Idempotent producers: what tells a batch that is sent again from a new one.
+    section producers: Producers {
+        expiration_ms: Duration as Millis = "86400000" in "1000" to "31536000000",
+            "How long a partition remembers an idempotent producer that sends it nothing; one that comes back later goes on, but what it sends again is no longer told apart.";
+    }
+
     /// Recent batches in memory.
     section cache: Cache {
         bytes: u64 as Bytes = "128MiB" in "1MiB" to "1TiB",
@@ -232,6 +238,8 @@ configuration! {
 
     /// Consumer groups.
     section groups: Groups {
+        initial_rebalance_delay_ms: Duration as Millis = "3000" in "0" to "600000",
+            "How long the first rebalance of an empty group of Kafka clients waits for more members.";
         partitions: u32 as Count = "50" in "1" to "1000",
             "Number of partitions of the internal topic that groups are kept in; counts when the first group is made.";
         min_session_timeout_ms: Duration as Millis = "6000" in "1" to "3600000",

@@ -17,8 +17,8 @@ use super::groups::{identity, unexpected};
 use super::session::Session;
 use crate::coordinator::api::{
     self, Assignor, CONSUMER_PROTOCOL_TYPE, GroupAnswer, GroupDescription, GroupRequest,
-    SERVER_ASSIGNORS,
 };
+use crate::coordinator::assignor::Protocol;
 
 /// How long the first rebalance of an empty group waits for more members. Native members have their
 /// partitions soon, and those that come later are given theirs without stopping the others, so there
@@ -62,18 +62,24 @@ impl<E: Env> Session<E> {
         if request.assignors.is_empty() {
             return Err(WireError::new(
                 ErrorCode::InconsistentGroupProtocol,
-                format!("a member names an assignor at least; there are {SERVER_ASSIGNORS:?}"),
+                format!(
+                    "a member names an assignor at least; there are {}",
+                    assignors()
+                ),
             ));
         }
         let metadata = subscription(&request)?;
         let protocols = request.assignors.into_iter().map(|assignor| {
-            if SERVER_ASSIGNORS.contains(&assignor.as_str()) {
+            if Protocol::from_name(&assignor).is_some() {
                 return Ok((assignor, metadata.clone()));
             }
             let assignor = assignor.chars().take(SHOWN_CHARS).collect::<String>();
             Err(WireError::new(
                 ErrorCode::InconsistentGroupProtocol,
-                format!("there is no assignor '{assignor}'; there are {SERVER_ASSIGNORS:?}"),
+                format!(
+                    "there is no assignor '{assignor}'; there are {}",
+                    assignors()
+                ),
             ))
         });
         Ok(api::JoinGroup {
@@ -141,6 +147,10 @@ impl<E: Env> Session<E> {
             },
         }
     }
+}
+
+fn assignors() -> String {
+    Protocol::ALL.map(Protocol::name).join(", ")
 }
 
 /// How much of a name that means nothing is repeated.

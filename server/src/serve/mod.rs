@@ -357,6 +357,7 @@ impl Node {
             flush_bytes: storage.flush_bytes,
             index_interval_bytes: INDEX_INTERVAL_BYTES,
             open_files_max: self.share.files as usize,
+            producer_expiration: self.config.producers.expiration_ms,
             housekeeping_interval: storage.housekeeping_interval_ms,
             space_interval: SPACE_INTERVAL,
         }
@@ -423,10 +424,12 @@ impl Node {
 
     fn kafka_settings(&self) -> KafkaSettings {
         let kafka = &self.config.kafka;
+        let delay = self.config.groups.initial_rebalance_delay_ms;
         KafkaSettings {
             host: kafka.advertised_host.clone(),
             port: self.advertised_port(),
             auto_create_topics: kafka.auto_create_topics,
+            initial_rebalance_delay_ms: u32::try_from(delay.as_millis()).unwrap_or(u32::MAX),
             broker: self.broker_settings(),
         }
     }

@@ -202,7 +202,7 @@ impl Group {
         }
         self.members.insert(Rc::clone(&id), member);
         self.protocol_type.clone_from(&join.protocol_type);
-        self.expire_at(&id, now.instant.plus(NEW_MEMBER_TIMEOUT));
+        self.keep_waiting(&id, now);
         if let Phase::Preparing {
             initial: Some(initial),
             ..
@@ -211,6 +211,14 @@ impl Group {
             initial.somebody_came = true;
         }
         self.prepare_if_settled(join.initial_delay_ms, now, effects);
+    }
+
+    /// A member's time begins anew: its session, or where it has never been answered, more.
+    fn keep_waiting(&mut self, id: &Rc<str>, now: Now) {
+        match self.members[id].is_new {
+            true => self.expire_at(id, now.instant.plus(NEW_MEMBER_TIMEOUT)),
+            false => self.heard_of(id, now),
+        }
     }
 
     /// A member's join request waits from now on. One that it had waiting is answered: the client has
@@ -264,7 +272,7 @@ impl Group {
         let wants_the_same = wanted == assign.topics(&member.metadata(&self.protocol));
         self.instances.insert(instance_id, Rc::clone(id));
         self.members.insert(Rc::clone(id), member);
-        self.heard_of(id, now);
+        self.keep_waiting(id, now);
         matches!(self.phase, Phase::Stable)
             && wants_the_same
             && self.choose_protocol() == self.protocol
