@@ -221,7 +221,11 @@ impl FakeCoordinator {
     }
 
     fn leave(&mut self, now: Duration, leave: &LeaveGroupRequest) -> LeaveGroupResponse {
-        let group = self.entry(&leave.group);
+        self.entry(&leave.group);
+        let FakeCoordinator {
+            groups, answers, ..
+        } = self;
+        let group = groups.get_mut(&leave.group).expect("it was put there");
         for leaving in &leave.members {
             group.pending.remove(&leaving.member_id);
             if let Some(member) = group.members.remove(&leaving.member_id) {
@@ -231,11 +235,10 @@ impl FakeCoordinator {
                         status: status(ErrorCode::UnknownMemberId),
                         ..JoinGroupResponse::default()
                     };
-                    self.answers.push((token, response.into()));
+                    answers.push((token, response.into()));
                 }
             }
         }
-        let group = self.entry(&leave.group);
         group.rebalance(now);
         LeaveGroupResponse::default()
     }
