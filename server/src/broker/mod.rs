@@ -14,6 +14,7 @@ mod groups;
 mod peer;
 mod placement;
 mod produce;
+mod producer_ids;
 mod reconcile;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -131,6 +132,7 @@ pub struct Broker<E: Env> {
     changed: Event,
     under_way: Cell<u64>,
     reconciling: Cell<bool>,
+    producer_ids: producer_ids::ProducerIds,
 }
 
 /// What the broker asks of whoever holds the sockets.
@@ -175,6 +177,7 @@ impl<E: Env> Broker<E> {
             changed: Event::new(),
             under_way: Cell::new(0),
             reconciling: Cell::new(false),
+            producer_ids: producer_ids::ProducerIds::default(),
             env,
         });
         broker.serve_lane(lane);

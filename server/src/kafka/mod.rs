@@ -6,9 +6,9 @@
 //! | `session` | tells requests apart, runs them, ends connections that cannot be understood |
 //! | `replies` | gives answers out in the order of their requests, as Kafka's clients assume |
 //! | `produce`, `fetch`, `fetch_session` | the hot path: borrowed messages, batches moved as they are |
-//! | `metadata`, `topic_partitions`, `coordinators`, `offsets`, `topics`, `configs`, `describe_configs`, `log_dirs`, `leaders` | everything else, by way of owned messages |
+//! | `metadata`, `topic_partitions`, `coordinators`, `offsets`, `topics`, `configs`, `describe_configs`, `log_dirs`, `leaders`, `producer_ids` | everything else, by way of owned messages |
 //! | `broker_settings` | the broker's own settings, under its names and Kafka's |
-//! | `unserved` | requests whose time has not come: groups, producer ids, transactions |
+//! | `unserved` | requests whose time has not come: groups, transactions |
 //! | `errors` | the broker's errors in Kafka's numbers |
 //!
 //! Runs on the shard that accepted the connection; what belongs to other shards goes over the mesh.
@@ -28,6 +28,7 @@ mod log_dirs;
 mod metadata;
 mod offsets;
 mod produce;
+mod producer_ids;
 mod repeated;
 mod replies;
 mod session;

@@ -1,4 +1,4 @@
-//! Requests whose time has not come: consumer groups, producer ids, transactions, authentication. None
+//! Requests whose time has not come: consumer groups, transactions, authentication. None
 //! is advertised; a client that asks all the same gets an answer that says so in the request's own
 //! form, so that it falls back or fails clearly and does not wait. Where that form has an error for the
 //! whole request, the request is not even read; where it has one for each item, it is, and each item is
@@ -63,9 +63,6 @@ pub(super) fn answer(asked: Asked) -> Option<Outgoing> {
             .with_error_code(code)
             .into(),
         ApiKey::ListGroups => m::ListGroupsResponse::default()
-            .with_error_code(code)
-            .into(),
-        ApiKey::InitProducerId => m::InitProducerIdResponse::default()
             .with_error_code(code)
             .into(),
         ApiKey::AddOffsetsToTxn => m::AddOffsetsToTxnResponse::default()

@@ -133,10 +133,26 @@ impl<E: Env> Session<E> {
                 shards: self.broker.stats().await,
             }
             .into(),
+            Request::InitProducer(_) => self.init_producer().await.into(),
             Request::Handshake(_) | Request::Produce(_) | Request::Fetch(_) => {
                 let error = WireError::new(ErrorCode::InvalidRequest, "unexpected request");
                 Response::Error(error.into())
             }
+        }
+    }
+
+    async fn init_producer(&self) -> InitProducerResponse {
+        match self.broker.new_producer_id().await {
+            Ok(id) => InitProducerResponse {
+                status: Status::ok(),
+                producer_id: id.0,
+                producer_epoch: 0,
+            },
+            Err(error) => InitProducerResponse {
+                status: error.into(),
+                producer_id: -1,
+                producer_epoch: -1,
+            },
         }
     }
 
