@@ -208,6 +208,8 @@ async fn produce(
             acks: Acks::All,
             compression: [Compression::None, Compression::Lz4, Compression::Zstd]
                 [producer_number as usize % 3],
+            // Nothing is sent twice, so that what is read tells order and duplicates by itself.
+            idempotent: false,
             retries: 0,
             unknown_outcome: UnknownOutcome::Fail,
             // What was queued when the broker died is given up soon.

@@ -10,7 +10,7 @@
 //! - `metadata`: who leads what; `connections`: one to each shard that is needed;
 //!   `requests`: what an answer is for.
 //! - [`producer`]: batching, order, retries. [`consumer`]: positions, prefetch, long polling.
-//! - `linking`, `asking`, `producing`, `consuming`: how the [`Core`] ties them together, one
+//! - `linking`, `asking`, `identifying`, `producing`, `consuming`: how the [`Core`] ties them together, one
 //!   concern each.
 
 mod asking;
@@ -18,6 +18,7 @@ mod connections;
 pub mod consumer;
 mod consuming;
 mod frames;
+mod identifying;
 mod linking;
 mod metadata;
 pub mod producer;
@@ -145,6 +146,8 @@ enum Timer {
     User(RequestId),
     /// Metadata may be asked for again.
     Metadata,
+    /// A producer's id may be asked for again.
+    Identity(ProducerId),
     /// A partition's batches need attention.
     Queue(ProducerId, PartitionKey),
     /// A consumer's partition may be tried again.
@@ -264,7 +267,7 @@ impl Core {
                 Timer::Dial => self.routes_changed = true,
                 Timer::Request(id, _) => self.request_timed_out(now, id),
                 Timer::User(id) => self.user_timed_out(id),
-                Timer::Metadata => {}
+                Timer::Metadata | Timer::Identity(_) => {}
                 Timer::Queue(producer, key) => self.queue_due(now, producer, key),
                 Timer::Consumer(id) => {
                     if let Some(consumer) = self.consumers.get_mut(&id) {
@@ -284,6 +287,7 @@ impl Core {
                 .for_each(|consumer| consumer.dirty = true);
         }
         self.schedule_waiting(now);
+        self.schedule_identities(now);
         self.schedule_produce(now);
         self.schedule_consumers(now);
         self.schedule_metadata(now);

@@ -4,6 +4,7 @@
 mod log;
 
 mod consuming;
+mod idempotence;
 mod linking;
 mod producing;
 mod random_faults;
