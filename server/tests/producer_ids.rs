@@ -10,8 +10,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use kafka_client::{KafkaClient, text};
-use millrace_shard::env::{Env, OnPanic, Queue};
 use millrace_shard::env::simulated::{DiskFaults, NodeId, SimulatedEnv, Simulation};
+use millrace_shard::env::{Env, OnPanic, Queue};
 use millrace_wire::error::ErrorCode;
 use millrace_wire::kafka::ApiKey;
 use millrace_wire::kafka::control::ResponseKind;
@@ -182,12 +182,7 @@ fn an_id_that_was_given_out_is_durable_before() {
         let env = simulation.restart(BROKER);
         let ids = Rc::new(RefCell::new(Vec::new()));
         let running = give_out(env.clone(), Rc::clone(&ids));
-        drop(env.spawn(
-            Queue::Requests,
-            "node",
-            OnPanic::StopProcess,
-            running,
-        ));
+        drop(env.spawn(Queue::Requests, "node", OnPanic::StopProcess, running));
         let end = simulation.now().plus(Duration::from_millis(20 + life));
         while simulation.now() < end {
             simulation.run_for(Duration::from_millis(1));

@@ -169,9 +169,7 @@ async fn produce(arguments: ProduceArgs, source: Source) -> Result<(), Failure> 
     let client = arguments.client.connect().await?;
     check_topic(&client, &arguments.topic).await?;
     let producer = client.producer(ProducerConfig {
-        idempotent: arguments
-            .idempotent
-            .unwrap_or(arguments.acks == Acks::All),
+        idempotent: arguments.idempotent.unwrap_or(arguments.acks == Acks::All),
         acks: arguments.acks,
         compression: arguments.compression,
         batch_bytes: BATCH_BYTES,

@@ -31,7 +31,12 @@ impl Core {
                 purpose: Purpose::Identity { producer: id },
                 deadline,
             };
-            let asked = self.transmit(connection, InitProducerRequest {}.into(), Vec::new(), pending);
+            let asked = self.transmit(
+                connection,
+                InitProducerRequest {}.into(),
+                Vec::new(),
+                pending,
+            );
             let Some(producer) = self.producers.get_mut(&id) else {
                 continue;
             };

@@ -404,14 +404,6 @@ impl Core {
                     };
                     self.finish(now, id, key, batch, Ok(place));
                 }
-                Err(error) if error.code() == Some(ErrorCode::DuplicateSequenceNumber) => {
-                    // It was stored too long ago for the broker to tell where.
-                    let place = BatchPlace {
-                        base_offset: None,
-                        append_time_ms: None,
-                    };
-                    self.finish(now, id, key, batch, Ok(place));
-                }
                 Err(error) => {
                     self.attempt_failed(now, id, key, batch, &error, outcome_of(&error));
                 }
@@ -441,6 +433,14 @@ impl Core {
         error: &ClientError,
         outcome: Outcome,
     ) {
+        if error.code() == Some(ErrorCode::DuplicateSequenceNumber) {
+            // It was stored, too long ago for the broker to tell where.
+            let place = BatchPlace {
+                base_offset: None,
+                append_time_ms: None,
+            };
+            return self.finish(now, id, key, batch, Ok(place));
+        }
         if error.is_retriable() {
             self.metadata.doubt();
         }
@@ -464,7 +464,13 @@ impl Core {
     }
 
     /// The partition does not exist: what waits for it fails.
-    pub(super) fn fail_waiting(&mut self, now: Time, id: ProducerId, key: PartitionKey, error: &ClientError) {
+    pub(super) fn fail_waiting(
+        &mut self,
+        now: Time,
+        id: ProducerId,
+        key: PartitionKey,
+        error: &ClientError,
+    ) {
         let Some(producer) = self.producers.get_mut(&id) else {
             return;
         };

@@ -182,7 +182,10 @@ impl Producer {
             charge,
         };
         let idempotent = self.config.idempotent;
-        let queue = self.queues.entry(key).or_insert_with(|| Queue::new(idempotent));
+        let queue = self
+            .queues
+            .entry(key)
+            .or_insert_with(|| Queue::new(idempotent));
         if queue
             .open_bytes()
             .is_some_and(|open| open + bytes > self.config.batch_bytes)

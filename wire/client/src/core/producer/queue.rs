@@ -292,7 +292,11 @@ impl Queue {
 
     /// An attempt at the batch has failed: it is no longer under way, and stays where it was in the
     /// order.
-    pub(super) fn landed(&mut self, id: BatchId, outcome: Outcome) -> Option<(&mut Batch, Progress)> {
+    pub(super) fn landed(
+        &mut self,
+        id: BatchId,
+        outcome: Outcome,
+    ) -> Option<(&mut Batch, Progress)> {
         let is_it = |batch: &Batch| batch.flying && batch.id == id;
         let at = self.closed.iter().position(is_it)?;
         self.flying -= 1;

@@ -8,6 +8,7 @@ use super::producing::{is_produce, offset, record, stored};
 use super::world::{Fate, World, config, ms};
 use crate::core::ProducerId;
 use crate::core::producer::Accepted;
+use crate::core::producer::planted::{self, Bug};
 use crate::{ClientError, ErrorCode, ProducerConfig, Record};
 
 fn asks_for_id(request: &Request) -> bool {
@@ -68,7 +69,10 @@ fn one_id_serves_all_partitions_and_the_first_batch_of_each_goes_alone() {
     }
     let first = world.log.received.len();
     world.finish();
-    assert!(first <= 4, "{first} batches before any is known to be stored");
+    assert!(
+        first <= 4,
+        "{first} batches before any is known to be stored"
+    );
     assert_eq!(world.count(asks_for_id), 1);
     for partition in 0..4 {
         let batches = world.log.received.iter();
@@ -84,10 +88,14 @@ fn one_id_serves_all_partitions_and_the_first_batch_of_each_goes_alone() {
 fn five_full_batches_of_a_partition_are_under_way_and_the_rest_gathers() {
     let mut world = World::new(1, config(), 1);
     let producer = warm(&mut world, ProducerConfig::default());
-    world.latency = ms(100);
+    world.script = Box::new(|request| match is_produce(request) {
+        true => Fate::ServeAndKeepSilent,
+        false => Fate::Serve,
+    });
     push_all(&mut world, producer, &["1", "2", "3", "4", "5", "6", "7"]);
-    world.run_for(ms(100));
+    world.run_for(ms(1_000));
     assert_eq!(world.count(is_produce) - 1, 5);
+    world.script = Box::new(|_| Fate::Serve);
     world.finish();
     assert_eq!(stored(&world, "t", 0).concat(), "warm1234567");
     // What is not full waits for what is under way.
@@ -154,16 +162,21 @@ fn after_a_batch_that_is_refused_for_good_those_behind_it_begin_a_new_epoch() {
     assert_eq!(stored(&world, "t", 0), ["warm", "b", "c"]);
     assert_eq!(offset(&world, sent[2]), Some(2));
     let numbers = numbers(&world);
-    assert_eq!(numbers[1..3], [(0, 0, 2), (0, 0, 3)], "refused, for 1 is missing");
+    assert_eq!(
+        numbers[1..3],
+        [(0, 0, 2), (0, 0, 3)],
+        "refused, for 1 is missing"
+    );
     assert_eq!(numbers[3..], [(0, 1, 0), (0, 1, 1)]);
-    assert_eq!(world.count(asks_for_id), 1);
+    // When the topic was not known yet, and when the record came to be sent.
+    assert!(world.count(asks_for_id) <= 2);
 }
 
 #[test]
 fn a_batch_whose_time_is_over_leaves_no_gap_for_those_after_it() {
     let mut world = World::new(1, config(), 1);
     let short = ProducerConfig {
-        delivery_timeout: ms(500),
+        delivery_timeout: ms(3_000),
         ..ProducerConfig::default()
     };
     let producer = warm(&mut world, short);
@@ -182,69 +195,75 @@ fn a_batch_whose_time_is_over_leaves_no_gap_for_those_after_it() {
 fn a_straggler_of_the_old_epoch_does_not_land_behind_the_new_one() {
     let mut world = World::new(1, config(), 1);
     let short = ProducerConfig {
-        delivery_timeout: ms(500),
+        delivery_timeout: ms(3_000),
         ..ProducerConfig::default()
     };
     let producer = warm(&mut world, short);
     script(&mut world, |n| match n {
-        0 => Fate::BreakAndServeLate(ms(5_000)),
-        1..8 => Fate::Break,
-        _ => Fate::Serve,
+        0 => Fate::BreakAndServeLate(ms(20_000)),
+        _ => Fate::Break,
     });
     push_all(&mut world, producer, &["straggler"]);
     world.finish();
     world.script = Box::new(|_| Fate::Serve);
     push_all(&mut world, producer, &["b"]);
     world.finish();
-    world.run_for(ms(10_000));
+    world.run_for(ms(30_000));
     let last = numbers(&world).pop();
     assert_eq!(last, Some((0, 0, 1)), "the straggler has come");
     assert_eq!(stored(&world, "t", 0), ["warm", "b"]);
 }
 
-#[test]
-fn what_may_have_been_stored_is_not_sent_under_another_number() {
+/// "a" is lost for good, and "b" behind it is lost once together with it. What of both the broker gets
+/// `lateness` after they were sent is served then. How often "b" is there in the end.
+fn copies_of_a_batch_lost_behind_a_gap(lateness: u64) -> usize {
     let mut world = World::new(1, config(), 1);
-    let producer = warm(
-        &mut world,
-        ProducerConfig {
-            delivery_timeout: ms(800),
-            ..ProducerConfig::default()
-        },
-    );
-    // Both are lost, "a" for good: only its straggler comes, and that of "b" after it.
-    script(&mut world, |n| match n {
-        0 => Fate::BreakAndServeLate(ms(5_000)),
+    let patient = ProducerConfig {
+        delivery_timeout: ms(2_000),
+        ..ProducerConfig::default()
+    };
+    let producer = warm(&mut world, patient);
+    script(&mut world, |_| Fate::Break);
+    let a = world.push(producer, &record("a"));
+    world.run_for(ms(1_000));
+    script(&mut world, move |n| match n {
+        0 => Fate::BreakAndServeLate(ms(lateness)),
         _ => Fate::Break,
     });
-    let a = world.push(producer, &record("a"));
-    world.run_for(ms(300));
-    // "b" leaves with the second attempt at "a".
-    let mut again = 0;
-    world.script = Box::new(move |request| {
-        again += u32::from(is_produce(request));
-        match again {
-            _ if !is_produce(request) => Fate::Serve,
-            1 | 2 => Fate::BreakAndServeLate(ms(4_000)),
-            _ => Fate::Break,
-        }
-    });
     let b = world.push(producer, &record("b"));
-    world.run_for(ms(520));
+    while !world.done.contains_key(&a.batch) {
+        world.run_for(ms(1));
+    }
     world.script = Box::new(|_| Fate::Serve);
     world.finish();
+    assert!(world.done[&a.batch].is_err(), "its time was over");
     world.push(producer, &record("c"));
     world.finish();
     world.run_for(ms(10_000));
-    assert!(world.done[&a.batch].is_err());
     let there = stored(&world, "t", 0);
     let copies = |value: &str| there.iter().filter(|there| *there == value).count();
-    assert!(copies("a") <= 1 && copies("b") <= 1, "{there:?}");
+    assert!(copies("a") <= 1, "{there:?}");
+    assert_eq!(copies("c"), 1, "the producer goes on");
     match &world.done[&b.batch] {
-        Ok(_) => assert_eq!(copies("b"), 1),
+        Ok(_) => assert!(copies("b") >= 1),
         Err(error) => assert!(error.is_retriable(), "{error}"),
     }
-    assert_eq!(copies("c"), 1);
+    copies("b")
+}
+
+#[test]
+fn what_may_have_been_stored_is_not_sent_under_another_number() {
+    let most = || {
+        (0..4_000)
+            .step_by(20)
+            .map(copies_of_a_batch_lost_behind_a_gap)
+            .max()
+    };
+    planted::plant(Some(Bug::LostNumberedAnew));
+    let with_bug = most();
+    planted::plant(None);
+    assert_eq!(with_bug, Some(2), "the bug went unnoticed");
+    assert_eq!(most(), Some(1));
 }
 
 #[test]
@@ -270,7 +289,10 @@ fn a_missing_predecessor_makes_a_lost_batchs_fate_unknown() {
 
 #[test]
 fn an_id_that_the_broker_does_not_know_is_replaced() {
-    for code in [ErrorCode::UnknownProducerId, ErrorCode::InvalidProducerEpoch] {
+    for code in [
+        ErrorCode::UnknownProducerId,
+        ErrorCode::InvalidProducerEpoch,
+    ] {
         let mut world = World::new(1, config(), 1);
         let producer = warm(&mut world, ProducerConfig::default());
         script(&mut world, move |n| match n {
@@ -325,7 +347,10 @@ fn an_id_that_cannot_be_had_is_asked_for_again_or_fails_what_waits() {
     let error = world.done[&first.batch].clone().unwrap_err().to_string();
     assert!(error.contains("DiskReserveReached"), "{error}");
     world.run_for(ms(60_000));
-    assert!(world.count(asks_for_id) <= asked + 2, "nobody needs one now");
+    assert!(
+        world.count(asks_for_id) <= asked + 2,
+        "nobody needs one now"
+    );
     world.script = Box::new(|_| Fate::Serve);
     world.push(producer, &record("b"));
     world.finish();
@@ -339,5 +364,6 @@ fn an_id_that_cannot_be_had_is_asked_for_again_or_fails_what_waits() {
     world.finish();
     let error = world.done[&first.batch].clone().unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::UnsupportedVersion));
-    assert_eq!(world.count(asks_for_id), 1);
+    // When the topic was not known yet, and when the record came to be sent.
+    assert!(world.count(asks_for_id) <= 2);
 }

@@ -27,7 +27,9 @@ pub(super) fn stored(world: &World, topic: &str, partition: usize) -> Vec<String
 /// Where the record was stored.
 pub(super) fn offset(world: &World, accepted: Accepted) -> Option<i64> {
     let place = world.done[&accepted.batch].clone().expect("it is stored");
-    place.base_offset.map(|base| base + i64::from(accepted.index))
+    place
+        .base_offset
+        .map(|base| base + i64::from(accepted.index))
 }
 
 pub(super) fn record(value: impl ToString) -> Record {
