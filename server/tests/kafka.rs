@@ -113,8 +113,10 @@ fn what_is_not_served_is_answered_or_the_connection_ends() {
     let answer = client.receive_bytes().expect("an answer");
     assert_eq!(answer[..6], [0, 0, 0, 5, 0, 35]);
     // A kind whose time has not come.
-    let heartbeat = m::HeartbeatRequest::default().with_group_id(m::GroupId(text("group")));
-    let heartbeat = expect!(client.ask(ApiKey::Heartbeat, 2, heartbeat), Heartbeat);
+    let heartbeat =
+        m::ConsumerGroupHeartbeatRequest::default().with_group_id(m::GroupId(text("group")));
+    let heartbeat = client.ask(ApiKey::ConsumerGroupHeartbeat, 0, heartbeat);
+    let heartbeat = expect!(heartbeat, ConsumerGroupHeartbeat);
     assert_eq!(heartbeat.error_code, 35);
     // Kafka's oldest form of Produce: an answer for the partition.
     let old = b"\0\0\x005\0\0\0\x02\0\0\0\x09\0\x01c\xff\xff\0\0\0\x0a\0\0\0\x01\0\x04here\0\0\0\x01\0\0\0\x03\0\0\0\x09123456789";
@@ -133,24 +135,10 @@ fn what_is_not_served_is_answered_or_the_connection_ends() {
     broker.must_answer();
 }
 
-/// A request for groups or transactions, and the errors in its answer, each with what it is about.
+/// A request for transactions, and the errors in its answer, each with what it is about.
 fn declined(client: &mut KafkaClient, key: ApiKey, version: i16) -> Vec<(String, i16)> {
-    let group = |name: &str| m::GroupId(text(name));
     let numbered = |name: &m::TopicName, number: i32| format!("{}/{number}", name.as_str());
     match key {
-        ApiKey::OffsetCommit => {
-            let partition = m::offset_commit_request::OffsetCommitRequestPartition::default;
-            let topic = m::offset_commit_request::OffsetCommitRequestTopic::default()
-                .with_name(topic_name("t"))
-                .with_partitions(vec![partition(), partition().with_partition_index(7)]);
-            let request = m::OffsetCommitRequest::default().with_topics(vec![topic.clone(), topic]);
-            let topics = expect!(client.ask(key, version, request), OffsetCommit).topics;
-            let told = topics.iter().flat_map(|topic| {
-                let partitions = topic.partitions.iter();
-                partitions.map(|p| (numbered(&topic.name, p.partition_index), p.error_code))
-            });
-            told.collect()
-        }
         ApiKey::TxnOffsetCommit => {
             let partition = m::txn_offset_commit_request::TxnOffsetCommitRequestPartition::default;
             let topic = m::txn_offset_commit_request::TxnOffsetCommitRequestTopic::default()
@@ -182,37 +170,6 @@ fn declined(client: &mut KafkaClient, key: ApiKey, version: i16) -> Vec<(String,
             });
             told.collect()
         }
-        ApiKey::DescribeGroups => {
-            let request =
-                m::DescribeGroupsRequest::default().with_groups(vec![group("a"), group("b")]);
-            let groups = expect!(client.ask(key, version, request), DescribeGroups).groups;
-            let told = groups
-                .iter()
-                .map(|group| (group.group_id.to_string(), group.error_code));
-            told.collect()
-        }
-        ApiKey::DeleteGroups => {
-            let request =
-                m::DeleteGroupsRequest::default().with_groups_names(vec![group("a"), group("b")]);
-            let results = expect!(client.ask(key, version, request), DeleteGroups).results;
-            let told = results
-                .iter()
-                .map(|group| (group.group_id.to_string(), group.error_code));
-            told.collect()
-        }
-        ApiKey::OffsetFetch => {
-            let wanted = |name: &str| {
-                m::offset_fetch_request::OffsetFetchRequestGroup::default()
-                    .with_group_id(group(name))
-            };
-            let request =
-                m::OffsetFetchRequest::default().with_groups(vec![wanted("a"), wanted("b")]);
-            let groups = expect!(client.ask(key, version, request), OffsetFetch).groups;
-            let told = groups
-                .iter()
-                .map(|group| (group.group_id.to_string(), group.error_code));
-            told.collect()
-        }
         other => panic!("{other:?} has no sample"),
     }
 }
@@ -221,19 +178,13 @@ fn declined(client: &mut KafkaClient, key: ApiKey, version: i16) -> Vec<(String,
 fn what_has_an_error_for_each_item_is_refused_item_by_item() {
     let (_data, broker) = broker();
     let mut client = KafkaClient::connect(broker.address);
-    let (groups, partitions) = (&["a", "b"][..], &["t/0", "t/7", "t/0", "t/7"][..]);
+    let items = ["t/0", "t/7", "t/0", "t/7"];
     for (key, versions) in DECLINED {
         assert!(SERVED.iter().all(|(served, _)| served != key), "{key:?}");
-        let items = match key {
-            ApiKey::OffsetCommit | ApiKey::TxnOffsetCommit | ApiKey::AddPartitionsToTxn => {
-                partitions
-            }
-            _ => groups,
-        };
         for version in versions.min..=versions.max {
             let told = declined(&mut client, *key, version);
-            let expected = items.iter().map(|item| ((*item).to_owned(), 35));
-            assert_eq!(told, expected.collect::<Vec<_>>(), "{key:?} {version}");
+            let expected = items.map(|item| (item.to_owned(), 35));
+            assert_eq!(told, expected, "{key:?} {version}");
         }
     }
     // A count that cannot be ends the connection before anything is allocated by it: two billion groups.

@@ -130,6 +130,7 @@ async fn serve(env: GlommioEnv, data: PathBuf, socket: Socket, port: u16, stop: 
     let limits = BrokerLimits {
         response_bytes: 8 << 20,
         fetch_bytes: 4 << 20,
+        groups: Default::default(),
     };
     let planted = Rc::new(Planted {
         stats_asked: Cell::new(0),
@@ -196,6 +197,7 @@ fn listen_settings() -> ListenSettings {
             host: None,
             port: 1,
             auto_create_topics: false,
+            initial_rebalance_delay_ms: 0,
             broker: Vec::new(),
         }),
         session: SessionLimits {

@@ -153,10 +153,17 @@ impl TopicName {
     /// Checks a name that a user gave: the syntax, and that it is not reserved.
     pub fn user(name: &str) -> Result<TopicName, TopicNameError> {
         let name: TopicName = name.parse()?;
-        if RESERVED_TOPIC_NAMES.contains(&name.as_str()) {
+        if name.is_reserved() {
             return Err(TopicNameError::Reserved(name.0));
         }
         Ok(name)
+    }
+
+    /// Whether the name belongs to Millrace itself.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        // All of them begin like this, and hardly any other name does: this is asked of every batch.
+        self.0.starts_with("__") && RESERVED_TOPIC_NAMES.contains(&self.as_str())
     }
 
     /// The name.

@@ -194,7 +194,14 @@ impl<E: Env> Broker<E> {
             }
             Question::AcceptDataLoss => {
                 let log_end = partition.accept_data_loss().await;
-                Ok(Answer::LogEnd(log_end.map_err(|error| error.to_wire())?))
+                let log_end = log_end.map_err(|error| error.to_wire())?;
+                if self
+                    .topic_with_id(id.topic)
+                    .is_ok_and(|entry| entry.topic.is_internal())
+                {
+                    self.coordinate_anew(id.partition);
+                }
+                Ok(Answer::LogEnd(log_end))
             }
         }
     }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use millrace_wire::error::{ErrorCode, WireError};
-use millrace_wire::ids::{Offset, PartitionId, ShardId};
+use millrace_wire::ids::{Offset, PartitionId, PartitionIndex, ShardId};
 use millrace_wire::native::messages::ShardStats;
 
 use crate::controller::state::{Change, Command, Outcome, State};
+use crate::coordinator::api::{GroupAnswer, GroupCall, ListedGroup};
 use crate::native::handoff::MovedConnection;
 
 /// A request to another shard.
@@ -40,6 +41,10 @@ pub enum Call {
     Wake(WatchId),
     /// Questions to single partitions.
     Ask(Vec<(PartitionId, Question)>),
+    /// A request to a group of this partition of the internal topic.
+    Group(PartitionIndex, GroupCall),
+    /// The groups that this shard coordinates.
+    ListGroups,
     /// This shard's counters and latencies.
     Stats,
     /// A command to the controller, which is on shard 0.
@@ -76,6 +81,10 @@ pub enum Reply {
     Read(Vec<ReadOutcome>),
     /// To [`Call::Ask`], one for each question.
     Answers(Vec<Result<Answer, WireError>>),
+    /// To [`Call::Group`].
+    Group(GroupAnswer),
+    /// To [`Call::ListGroups`].
+    Groups(Vec<ListedGroup>),
     /// To [`Call::Stats`].
     Stats(ShardStats),
     /// To [`Call::Command`]: what it was for.

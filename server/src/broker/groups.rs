@@ -1,22 +1,143 @@
 //! Consumer groups: whoever is asked finds the shard that coordinates the group and asks it.
 
-use millrace_shard::env::Env;
-use millrace_wire::error::{ErrorCode, WireError};
+use std::rc::Rc;
 
-use super::Broker;
+use millrace_shard::env::{Env, OnPanic, Queue};
+use millrace_wire::error::{ErrorCode, WireError};
+use millrace_wire::ids::{PartitionIndex, ShardId, TopicName};
+
+use super::calls::{Call, Reply, wrong_reply};
+use super::{Broker, TopicEntry, shutting_down};
+use crate::controller::state::{Change, Command};
 use crate::coordinator::api::{GroupAnswer, GroupCall, ListedGroup};
+use crate::coordinator::{GROUPS_TOPIC, GROUPS_TOPIC_CONFIGS, partition_of};
 
 impl<E: Env> Broker<E> {
-    /// Asks a group's coordinator. The answer has the form of the request.
+    /// Asks a group's coordinator. The answer has the form of the request. The first request of all
+    /// makes the internal topic that groups are kept in.
     pub async fn group(&self, call: GroupCall) -> Result<GroupAnswer, WireError> {
-        Err(WireError::new(
-            ErrorCode::CoordinatorNotAvailable,
-            format!("group '{}' has no coordinator", call.group),
-        ))
+        if self.is_draining() {
+            return Err(shutting_down());
+        }
+        let topic = self.groups_topic().await?;
+        let index = partition_of(&call.group, topic.topic.partitions);
+        let owner = self.owner(topic.partition(index.0)?);
+        if owner == self.shard_id {
+            return self.coordinators.handle(index, call).await;
+        }
+        match self.call(owner, Call::Group(index, call)).await {
+            Reply::Group(answer) => Ok(answer),
+            other => Err(wrong_reply(other)),
+        }
     }
 
-    /// Every group of this node.
-    pub async fn list_groups(&self) -> Result<Vec<ListedGroup>, WireError> {
-        Ok(Vec::new())
+    async fn groups_topic(&self) -> Result<Rc<TopicEntry>, WireError> {
+        if let Ok(entry) = self.topic(GROUPS_TOPIC) {
+            return Ok(entry);
+        }
+        let configs = GROUPS_TOPIC_CONFIGS.map(|(name, value)| (name.into(), value.into()));
+        let command = Command::CreateInternalTopic {
+            name: groups_topic_name(),
+            partitions: self.coordinators.settings().partitions,
+            configs: configs.to_vec(),
+        };
+        self.command(command).await?;
+        self.topic(GROUPS_TOPIC)
     }
+
+    /// Every group of this node, by name.
+    pub async fn list_groups(&self) -> Result<Vec<ListedGroup>, WireError> {
+        let mut groups = Vec::new();
+        for shard in (0..self.node.shard_count).map(ShardId) {
+            let listed = match shard == self.shard_id {
+                true => self.coordinators.list()?,
+                false => match self.call(shard, Call::ListGroups).await {
+                    Reply::Groups(listed) => listed,
+                    other => return Err(wrong_reply(other)),
+                },
+            };
+            groups.extend(listed);
+        }
+        groups.sort_by(|a, b| a.group.cmp(&b.group));
+        Ok(groups)
+    }
+
+    pub(super) async fn answer_group(&self, index: PartitionIndex, call: GroupCall) -> Reply {
+        match self.coordinators.handle(index, call).await {
+            Ok(answer) => Reply::Group(answer),
+            Err(error) => Reply::Failed(error),
+        }
+    }
+
+    pub(super) fn answer_list(&self) -> Reply {
+        match self.coordinators.list() {
+            Ok(groups) => Reply::Groups(groups),
+            Err(error) => Reply::Failed(error),
+        }
+    }
+
+    /// Coordinates the groups of those partitions of the internal topic that this shard hosts.
+    pub(super) fn coordinate(&self, entry: &TopicEntry) {
+        if entry.topic.name.as_str() != GROUPS_TOPIC {
+            return;
+        }
+        for id in entry.topic.partition_ids() {
+            if let Some(partition) = self.shard.partition(id) {
+                self.coordinators.host(&self.env, &partition);
+            }
+        }
+    }
+
+    /// A partition was taken back into service without what its disk lost: its groups are what the
+    /// rest of its log says.
+    pub(super) fn coordinate_anew(&self, index: PartitionIndex) {
+        self.coordinators.let_go(index);
+        if let Ok(entry) = self.topic(GROUPS_TOPIC) {
+            self.coordinate(&entry);
+        }
+    }
+
+    /// Tells the groups of this shard of a change of topics.
+    pub(super) fn tell_groups(&self, change: &Change) {
+        match change {
+            Change::TopicDeleted { name, .. } => self.coordinators.topics_changed(name, true),
+            Change::TopicCreated(topic) => self.coordinators.topics_changed(&topic.name, false),
+            Change::PartitionsAdded { name, .. } => self.coordinators.topics_changed(name, false),
+            Change::ConfigChanged { .. } => {}
+        }
+    }
+
+    /// Forgets offsets that nobody uses, at intervals, until the broker stops.
+    pub(super) fn expire_offsets(self: &Rc<Self>) {
+        let broker = Rc::downgrade(self);
+        let env = self.env.clone();
+        let interval = self.coordinators.settings().expiration_interval;
+        let task = async move {
+            loop {
+                env.sleep(interval).await;
+                let Some(broker) = broker.upgrade().filter(|broker| !broker.is_draining()) else {
+                    return;
+                };
+                broker.coordinators.expire_offsets(&env).await;
+            }
+        };
+        drop(self.env.spawn(
+            Queue::Background,
+            "expire offsets",
+            OnPanic::StopProcess,
+            task,
+        ));
+    }
+}
+
+fn groups_topic_name() -> TopicName {
+    GROUPS_TOPIC.parse().expect("the name follows the rules")
+}
+
+/// The answer to whoever would write into an internal topic.
+pub(super) fn internal_topic(name: &TopicName) -> WireError {
+    WireError::new(
+        ErrorCode::InvalidTopic,
+        format!("topic '{name}' is Millrace's own; only the broker writes to it"),
+    )
 }

@@ -7,6 +7,7 @@
 //! blocks; it is generic over the environment, so the simulation runs it as it is.
 
 mod admin;
+mod assigning;
 pub mod calls;
 mod catalog;
 mod fetch;
@@ -36,8 +37,11 @@ pub use produce::{Acks, Appending, durable_deadline, not_durable_in_time};
 
 use crate::controller::driver::Controller;
 use crate::controller::state::Rules;
+use crate::coordinator::Coordinators;
+use crate::coordinator::settings::GroupSettings;
 use crate::native::handoff::MovedConnection;
 use crate::topic_config::TopicConfig;
+use assigning::Assigning;
 use calls::{Call, Peers, Reply, WatchId, wrong_reply};
 
 /// What this node is, as clients are told.
@@ -62,6 +66,8 @@ pub struct BrokerLimits {
     pub response_bytes: u64,
     /// Most bytes of one fetch, whatever the client asks for.
     pub fetch_bytes: usize,
+    /// Consumer groups.
+    pub groups: GroupSettings,
 }
 
 macro_rules! counters {
@@ -117,10 +123,11 @@ pub struct Broker<E: Env> {
     pub counters: Counters,
     shard: Rc<Shard<E>>,
     peers: Rc<dyn Peers>,
-    catalog: RefCell<Catalog>,
+    catalog: Rc<RefCell<Catalog>>,
     limits: BrokerLimits,
     response_budget: Budget,
     append_lane: Sender<produce::LaneItem<E>>,
+    coordinators: Coordinators<E>,
     watches: RefCell<HashMap<WatchId, Rc<Event>>>,
     waiting_fetches: RefCell<HashMap<u64, Rc<Event>>>,
     next_wait: Cell<u64>,
@@ -157,16 +164,20 @@ impl<E: Env> Broker<E> {
         limits: BrokerLimits,
     ) -> Rc<Broker<E>> {
         let (append_lane, lane) = produce::lane();
+        let catalog = Rc::new(RefCell::new(Catalog::new(rules.defaults.clone())));
+        let assign = Rc::new(Assigning(Rc::clone(&catalog)));
+        let groups = limits.groups.clone();
         let broker = Rc::new(Broker {
             shard_id,
             node,
             counters: Counters::default(),
             shard,
             peers,
-            catalog: RefCell::new(Catalog::new(rules.defaults.clone())),
+            catalog,
             response_budget: Budget::new(limits.response_bytes),
             limits,
             append_lane,
+            coordinators: Coordinators::new(groups, assign),
             watches: RefCell::default(),
             waiting_fetches: RefCell::default(),
             next_wait: Cell::new(0),
@@ -181,6 +192,7 @@ impl<E: Env> Broker<E> {
             env,
         });
         broker.serve_lane(lane);
+        broker.expire_offsets();
         broker
     }
 
@@ -205,6 +217,21 @@ impl<E: Env> Broker<E> {
     /// The topic of this name.
     pub fn topic(&self, name: &str) -> Result<Rc<TopicEntry>, WireError> {
         self.catalog.borrow().find(name)
+    }
+
+    /// The topic of this name, whose records clients may add to and delete.
+    pub fn clients_topic(&self, name: &str) -> Result<Rc<TopicEntry>, WireError> {
+        let entry = self.topic(name)?;
+        if entry.topic.is_internal() {
+            return Err(WireError::new(
+                ErrorCode::InvalidTopic,
+                format!(
+                    "the topic '{}' is Millrace's own and can only be read; use another",
+                    entry.topic.name
+                ),
+            ));
+        }
+        Ok(entry)
     }
 
     /// Which shard of this node owns a partition.
@@ -255,6 +282,8 @@ impl<E: Env> Broker<E> {
         if let Some(hooks) = self.hooks.get() {
             hooks.close();
         }
+        // Members that wait for one another would wait for long.
+        self.coordinators.let_all_go();
         self.changed.wait_until(|| self.under_way.get() == 0).await;
     }
 

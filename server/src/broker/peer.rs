@@ -57,6 +57,8 @@ impl<E: Env> Broker<E> {
                 Reply::Done
             }
             Call::Ask(questions) => Reply::Answers(self.answer_questions(&questions).await),
+            Call::Group(index, call) => self.answer_group(index, call).await,
+            Call::ListGroups => self.answer_list(),
             Call::Stats => Reply::Stats(self.own_stats()),
             Call::Command(command) => match self.controller.get() {
                 Some(controller) => match controller.submit(command).await {

@@ -21,6 +21,7 @@ use millrace_wire::batch::{
 use millrace_wire::error::{ErrorCode, WireError};
 
 use super::calls::{Appended, Call, CheckedBatch, Local, Reply, wrong_reply};
+use super::groups::internal_topic;
 use super::{Broker, TopicEntry, count, shutting_down};
 use crate::topic_config::{CompressionType, TimestampType};
 
@@ -198,6 +199,9 @@ impl<E: Env> Broker<E> {
         if acks == Acks::All {
             let id = topic.partition(partition)?;
             topic.check_in_sync(self.leadership(id).in_sync.len())?;
+        }
+        if topic.topic.is_internal() {
+            return Err(internal_topic(&topic.topic.name));
         }
         let checked = self.check(topic, partition, batch).inspect_err(|_| {
             count(&self.counters.refused_batches, 1);

@@ -64,6 +64,7 @@ impl<E: Env> Broker<E> {
             tracing::warn!(topic = %entry.topic.name, %error, "a change of a topic is not yet done");
             self.retry_later();
         }
+        self.tell_groups(change);
         outcome
     }
 
@@ -118,6 +119,7 @@ impl<E: Env> Broker<E> {
                 .await;
             made.map_err(|error| error.to_wire())?;
         }
+        self.coordinate(entry);
         Ok(())
     }
 

@@ -230,6 +230,26 @@ configuration! {
             "Whether a topic is created when a Kafka client asks for its metadata and there is none.";
     }
 
+    /// Consumer groups.
+    section groups: Groups {
+        initial_rebalance_delay_ms: Duration as Millis = "3000" in "0" to "600000",
+            "How long the first rebalance of an empty group of Kafka clients waits for more members.";
+        partitions: u32 as Count = "50" in "1" to "1000",
+            "Number of partitions of the internal topic that groups are kept in; counts when the first group is made.";
+        min_session_timeout_ms: Duration as Millis = "6000" in "1" to "3600000",
+            "Shortest session timeout that a member of a group may ask for.";
+        max_session_timeout_ms: Duration as Millis = "1800000" in "1" to "86400000",
+            "Longest session timeout that a member of a group may ask for.";
+        max_size: u32 as Count = "10000" in "1" to "1000000",
+            "Most members of one group.";
+        offset_metadata_max_bytes: u64 as Bytes = "4KiB" in "0" to "1MiB",
+            "Longest text that a client may keep with an offset.";
+        offsets_retention_ms: Duration as Millis = "604800000" in "1000" to "31536000000",
+            "How long offsets are kept once their group has no members.";
+        offsets_retention_check_interval_ms: Duration as Millis = "600000" in "100" to "86400000",
+            "How often offsets are looked at that may have to go.";
+    }
+
     /// What new topics get.
     section topic: Topic {
         default_partitions: u32 as Count = "1" in "1" to "10000",

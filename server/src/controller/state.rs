@@ -26,6 +26,12 @@ pub struct Topic {
 }
 
 impl Topic {
+    /// Whether it is one of Millrace's own.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        self.name.is_reserved()
+    }
+
     /// Its partitions' ids, in order.
     pub fn partition_ids(&self) -> impl Iterator<Item = PartitionId> + use<> {
         let topic = self.id;
@@ -75,6 +81,15 @@ pub enum Command {
         configs: Vec<(String, String)>,
         /// Only check.
         validate_only: bool,
+    },
+    /// Make one of Millrace's own topics, if it is not there yet.
+    CreateInternalTopic {
+        /// Its name.
+        name: TopicName,
+        /// How many partitions.
+        partitions: u32,
+        /// Settings.
+        configs: Vec<(String, String)>,
     },
     /// Remove a topic and its data.
     DeleteTopic {
@@ -253,6 +268,26 @@ impl State {
                 let change = (!validate_only).then(|| Change::TopicCreated(topic.clone()));
                 Ok(Decision::about_topic(change, topic))
             }
+            Command::CreateInternalTopic {
+                name,
+                partitions,
+                configs,
+            } => {
+                if let Some(topic) = self.topics.get(name) {
+                    return Ok(Decision {
+                        change: None,
+                        topic: topic.clone(),
+                    });
+                }
+                let topic = Topic {
+                    id: new_id,
+                    name: name.clone(),
+                    partitions: *partitions,
+                    configs: configs.iter().cloned().collect(),
+                };
+                let change = Some(Change::TopicCreated(topic.clone()));
+                Ok(Decision { change, topic })
+            }
             Command::DeleteTopic { name, id } => {
                 let topic = self.find(name)?.clone();
                 if let Some(id) = id.filter(|id| *id != topic.id) {
@@ -422,6 +457,7 @@ impl State {
         let have: u64 = self
             .topics
             .values()
+            .filter(|topic| !topic.is_internal())
             .map(|topic| u64::from(topic.partitions))
             .sum();
         if have + u64::from(more) > u64::from(rules.max_partitions) {

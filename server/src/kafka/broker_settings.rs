@@ -10,9 +10,22 @@ use crate::config::TOPIC_DEFAULTS;
 use crate::value_type::ValueType;
 
 /// Kafka's names for settings that mean the same.
-const SAME: [(&str, &str); 14] = [
+const SAME: [(&str, &str); 20] = [
     ("auto.create.topics.enable", "kafka.auto_create_topics"),
     ("compression.type", "topic.defaults.compression.type"),
+    (
+        "group.initial.rebalance.delay.ms",
+        "groups.initial_rebalance_delay_ms",
+    ),
+    (
+        "group.max.session.timeout.ms",
+        "groups.max_session_timeout_ms",
+    ),
+    ("group.max.size", "groups.max_size"),
+    (
+        "group.min.session.timeout.ms",
+        "groups.min_session_timeout_ms",
+    ),
     ("log.cleanup.policy", "topic.defaults.cleanup.policy"),
     ("log.dirs", "data_dir"),
     (
@@ -30,6 +43,11 @@ const SAME: [(&str, &str); 14] = [
     ("message.max.bytes", "topic.defaults.max.message.bytes"),
     ("min.insync.replicas", "topic.defaults.min.insync.replicas"),
     ("num.partitions", "topic.default_partitions"),
+    (
+        "offset.metadata.max.bytes",
+        "groups.offset_metadata_max_bytes",
+    ),
+    ("offsets.topic.num.partitions", "groups.partitions"),
     ("socket.request.max.bytes", "network.max_frame_bytes"),
 ];
 

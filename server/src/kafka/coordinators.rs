@@ -1,9 +1,8 @@
 //! FindCoordinator (key 10): which broker keeps a group or a transaction. It is the one that leads the
-//! key's partition of an internal topic, and so this one.
+//! key's partition of an internal topic, and so this one. Any name is looked up, an empty one too, as in
+//! Kafka: whether there can be such a group is for its coordinator to say.
 //!
-//! Served although groups and transactions are not yet: librdkafka compresses with LZ4 only for a
-//! broker that serves this. It must not be an error either, for librdkafka asks on behalf of every
-//! consumer and hands an error on to those that never use their group. Who goes on to join one finds
+//! Transactions are not served yet and have a coordinator all the same; who goes on to begin one finds
 //! that this is not served.
 
 use std::collections::BTreeSet;

@@ -23,6 +23,38 @@ pub(super) fn kafka_code(code: ErrorCode) -> i16 {
     }
 }
 
+/// Kafka's number for a code in an answer about a group. Where the partition behind its coordinator is
+/// in trouble, clients are to look for the coordinator again: this broker after its restart, or another.
+pub(super) fn group_code(code: ErrorCode) -> i16 {
+    let code = match code {
+        ErrorCode::ShuttingDown
+        | ErrorCode::NotLeader
+        | ErrorCode::StorageError
+        | ErrorCode::PartitionDamaged => ErrorCode::NotCoordinator,
+        ErrorCode::Overloaded
+        | ErrorCode::RequestTimedOut
+        | ErrorCode::NotEnoughReplicas
+        | ErrorCode::DiskReserveReached
+        | ErrorCode::UnknownTopicOrPartition
+        | ErrorCode::TopicDeleted => ErrorCode::CoordinatorNotAvailable,
+        ErrorCode::MessageTooLarge => ErrorCode::Unknown,
+        code => code,
+    };
+    kafka_code(code)
+}
+
+/// The same for one of a group's offsets, which names a partition of its own.
+pub(super) fn group_offset_code(code: ErrorCode) -> i16 {
+    const INVALID_COMMIT_OFFSET_SIZE: i16 = 28;
+    match code {
+        ErrorCode::UnknownTopicOrPartition | ErrorCode::TopicDeleted => {
+            ErrorCode::UnknownTopicOrPartition as i16
+        }
+        ErrorCode::MessageTooLarge => INVALID_COMMIT_OFFSET_SIZE,
+        code => group_code(code),
+    }
+}
+
 /// What Kafka does and this broker does not yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
@@ -73,18 +105,43 @@ mod tests {
     #[test]
     fn no_client_sees_a_number_that_is_not_kafkas() {
         for code in ErrorCode::ALL {
-            let number = kafka_code(*code);
-            assert!((-1..200).contains(&number), "{code:?} is {number}");
+            for number in [
+                kafka_code(*code),
+                group_code(*code),
+                group_offset_code(*code),
+            ] {
+                assert!((-1..200).contains(&number), "{code:?} is {number}");
+            }
         }
+    }
+
+    #[test]
+    fn a_group_in_trouble_makes_clients_look_for_its_coordinator() {
+        // Codes on which no client does: each is about a partition that it produces to or reads.
+        const OF_PARTITIONS: [i16; 5] = [3, 6, 7, 19, 56];
+        for code in ErrorCode::ALL {
+            let number = group_code(*code);
+            assert!(!OF_PARTITIONS.contains(&number), "{code:?} is {number}");
+        }
+        assert_eq!(group_code(ErrorCode::ShuttingDown), 16);
+        assert_eq!(group_code(ErrorCode::Overloaded), 15);
+        // But an offset's own partition may be gone.
+        assert_eq!(group_offset_code(ErrorCode::TopicDeleted), 3);
+        assert_eq!(group_offset_code(ErrorCode::ShuttingDown), 16);
     }
 
     #[test]
     fn what_may_work_later_is_retriable_for_kafka_too() {
         // Kafka's retriable codes among those that are used here.
-        const RETRIABLE: [i16; 10] = [3, 6, 7, 19, 56, 70, 71, 74, 75, 100];
+        const RETRIABLE: [i16; 13] = [3, 6, 7, 14, 15, 16, 19, 56, 70, 71, 74, 75, 100];
         for code in ErrorCode::ALL.iter().filter(|code| code.is_retriable()) {
-            let number = kafka_code(*code);
-            assert!(RETRIABLE.contains(&number), "{code:?} is {number}");
+            for number in [
+                kafka_code(*code),
+                group_code(*code),
+                group_offset_code(*code),
+            ] {
+                assert!(RETRIABLE.contains(&number), "{code:?} is {number}");
+            }
         }
     }
 }

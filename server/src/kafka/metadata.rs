@@ -173,6 +173,7 @@ impl<E: Env> Session<E> {
         MetadataResponseTopic::default()
             .with_name(Some(topic_name(&entry.topic.name.to_string())))
             .with_topic_id(Uuid::from_u128(entry.topic.id.0))
+            .with_is_internal(entry.topic.is_internal())
             .with_partitions(partitions.collect())
     }
 

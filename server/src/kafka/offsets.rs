@@ -153,6 +153,7 @@ impl<E: Env> Session<E> {
         let answers = self
             .ask(&wanted, |name, partition| {
                 let id = self.current(name, partition.partition_index, NONE)?;
+                self.broker.clients_topic(name)?;
                 Ok((id, Question::DeleteBefore(partition.offset)))
             })
             .await;

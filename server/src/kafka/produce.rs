@@ -145,7 +145,7 @@ impl<E: Env> Session<E> {
 
     fn wanted(&self, request: &ProduceRequest<'_>) -> SmallVec<[Wanted; 1]> {
         let wanted = |name: &str| {
-            let entry = self.broker.topic(name);
+            let entry = self.broker.clients_topic(name);
             (Named::new(name, entry.clone()), entry)
         };
         let topics = request.topics().map(|topic| {

@@ -20,7 +20,8 @@ use super::KafkaSettings;
 use super::fetch_session::FetchSessions;
 use super::framing::{KafkaFraming, Length};
 use super::replies::Replies;
-use super::{leaders, metadata, unserved};
+use super::turns::Turns;
+use super::{groups, leaders, metadata, unserved};
 use crate::broker::{Broker, UnderWay, count};
 use crate::session::guard::{DeadlineGuard, Overdue};
 use crate::session::outbox::{Answers, Outbox, Outgoing};
@@ -36,7 +37,10 @@ pub struct Session<E: Env> {
     pub(super) settings: Rc<KafkaSettings>,
     /// Where the client reached this broker.
     pub(super) reached_at: SocketAddr,
+    /// Where it connects from.
+    pub(super) peer: SocketAddr,
     in_flight: Semaphore,
+    group_turns: Turns,
     pub(super) replies: Replies<E>,
     pub(super) fetch_sessions: RefCell<FetchSessions>,
 }
@@ -54,19 +58,23 @@ pub(super) struct Asked {
 }
 
 impl<E: Env> Session<E> {
-    /// A session that answers into `outbox`, for a client that reached the broker at `reached_at`.
+    /// A session that answers into `outbox`, for a client that connects from `peer` and reached the
+    /// broker at `reached_at`.
     pub fn new(
         broker: Rc<Broker<E>>,
         outbox: Rc<Outbox>,
         limits: SessionLimits,
         settings: Rc<KafkaSettings>,
         reached_at: SocketAddr,
+        peer: SocketAddr,
     ) -> Rc<Session<E>> {
         let session = Rc::new(Session {
             broker,
             outbox,
             settings,
             reached_at,
+            peer,
+            group_turns: Turns::default(),
             in_flight: Semaphore::new(u64::from(limits.max_in_flight)),
             replies: Replies::default(),
             fetch_sessions: RefCell::default(),
@@ -102,7 +110,10 @@ impl<E: Env> Session<E> {
         match key {
             ApiKey::Produce => self.produce(asked, payload, held, under_way).await,
             ApiKey::Fetch => self.take_fetch(asked, &payload, held, under_way),
-            _ => self.take_control(asked, payload, held, under_way),
+            _ => {
+                let client_id = head.client_id.unwrap_or_default().to_owned();
+                self.take_control(asked, client_id, payload, held, under_way)
+            }
         }
     }
 
@@ -127,6 +138,7 @@ impl<E: Env> Session<E> {
     fn take_control(
         self: &Rc<Self>,
         asked: Asked,
+        client_id: String,
         payload: BytesMut,
         held: Held,
         under_way: UnderWay<E>,
@@ -137,14 +149,19 @@ impl<E: Env> Session<E> {
             Err(error) => return self.malformed(&asked, &error),
         };
         let session = Rc::clone(self);
+        let turn = groups::is_about_groups(asked.key).then(|| self.group_turns.take());
         self.run(asked, held, under_way, async move {
-            let response = session.answer(asked.version, request).await;
+            if let Some(turn) = &turn {
+                turn.come().await;
+            }
+            let response = session.answer(asked.version, client_id, request).await;
+            drop(turn);
             written(asked, &response)
         });
         ControlFlow::Continue(())
     }
 
-    async fn answer(&self, version: i16, request: RequestKind) -> ResponseKind {
+    async fn answer(&self, version: i16, client_id: String, request: RequestKind) -> ResponseKind {
         match request {
             RequestKind::ApiVersions(request) => metadata::api_versions(version, &request).into(),
             RequestKind::Metadata(request) => self.metadata(version, request).await.into(),
@@ -154,6 +171,18 @@ impl<E: Env> Session<E> {
             RequestKind::FindCoordinator(request) => {
                 self.find_coordinator(version, request).await.into()
             }
+            RequestKind::JoinGroup(request) => {
+                self.join_group(version, client_id, request).await.into()
+            }
+            RequestKind::SyncGroup(request) => self.sync_group(version, request).await.into(),
+            RequestKind::Heartbeat(request) => self.heartbeat(request).await.into(),
+            RequestKind::LeaveGroup(request) => self.leave_group(version, request).await.into(),
+            RequestKind::OffsetCommit(request) => self.commit_offsets(request).await.into(),
+            RequestKind::OffsetFetch(request) => self.fetch_offsets(version, request).await.into(),
+            RequestKind::OffsetDelete(request) => self.delete_offsets(request).await.into(),
+            RequestKind::DescribeGroups(request) => self.describe_groups(request).await.into(),
+            RequestKind::ListGroups(request) => self.list_groups(version, request).await.into(),
+            RequestKind::DeleteGroups(request) => self.delete_groups(request).await.into(),
             RequestKind::DescribeTopicPartitions(request) => {
                 self.describe_topic_partitions(request).await.into()
             }

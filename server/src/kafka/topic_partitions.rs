@@ -108,6 +108,7 @@ impl<E: Env> Session<E> {
         DescribeTopicPartitionsResponseTopic::default()
             .with_name(Some(name.clone()))
             .with_topic_id(Uuid::from_u128(entry.topic.id.0))
+            .with_is_internal(entry.topic.is_internal())
             .with_partitions(partitions.collect())
             .with_topic_authorized_operations(TOPIC_OPERATIONS)
     }

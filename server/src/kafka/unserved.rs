@@ -1,4 +1,4 @@
-//! Requests whose time has not come: consumer groups, transactions, authentication. None
+//! Requests whose time has not come: transactions, authentication, KIP-848's groups. None
 //! is advertised; a client that asks all the same gets an answer that says so in the request's own
 //! form, so that it falls back or fails clearly and does not wait. Where that form has an error for the
 //! whole request, the request is not even read; where it has one for each item, it is, and each item is
@@ -11,12 +11,6 @@ use millrace_wire::kafka::control::messages as m;
 use millrace_wire::kafka::control::messages::add_partitions_to_txn_response::{
     AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult,
 };
-use millrace_wire::kafka::control::messages::delete_groups_response::DeletableGroupResult;
-use millrace_wire::kafka::control::messages::describe_groups_response::DescribedGroup;
-use millrace_wire::kafka::control::messages::offset_commit_response::{
-    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
-};
-use millrace_wire::kafka::control::messages::offset_fetch_response::OffsetFetchResponseGroup;
 use millrace_wire::kafka::control::messages::txn_offset_commit_response::{
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
@@ -48,21 +42,8 @@ pub(super) fn answer(asked: Asked) -> Option<Outgoing> {
                 .with_api_keys(vec![own])
                 .into()
         }
-        ApiKey::JoinGroup => m::JoinGroupResponse::default().with_error_code(code).into(),
-        ApiKey::SyncGroup => m::SyncGroupResponse::default().with_error_code(code).into(),
-        ApiKey::Heartbeat => m::HeartbeatResponse::default().with_error_code(code).into(),
-        ApiKey::LeaveGroup => m::LeaveGroupResponse::default()
-            .with_error_code(code)
-            .into(),
-        // From version 8 on there is an error for each group only.
-        ApiKey::OffsetFetch if version < 8 => m::OffsetFetchResponse::default()
-            .with_error_code(code)
-            .into(),
-        // And before version 4 for each partition only.
+        // Before version 4 there is an error for each partition only.
         ApiKey::AddPartitionsToTxn if version >= 4 => m::AddPartitionsToTxnResponse::default()
-            .with_error_code(code)
-            .into(),
-        ApiKey::ListGroups => m::ListGroupsResponse::default()
             .with_error_code(code)
             .into(),
         ApiKey::AddOffsetsToTxn => m::AddOffsetsToTxnResponse::default()
@@ -94,62 +75,14 @@ impl<E: Env> Session<E> {
     /// The answer to a request that was read only to be refused, item by item.
     pub(super) async fn decline(&self, request: RequestKind) -> ResponseKind {
         match request {
-            RequestKind::OffsetCommit(request) => self.decline_commit(request).await.into(),
             RequestKind::TxnOffsetCommit(request) => {
                 self.decline_commit_in_transaction(request).await.into()
             }
             RequestKind::AddPartitionsToTxn(request) => {
                 self.decline_partitions_in_transaction(request).await.into()
             }
-            RequestKind::OffsetFetch(request) => {
-                let groups = request.groups.into_iter().map(|group| {
-                    OffsetFetchResponseGroup::default()
-                        .with_group_id(group.group_id)
-                        .with_error_code(UNSUPPORTED_VERSION)
-                });
-                let groups = self.unhurried(groups).await;
-                m::OffsetFetchResponse::default().with_groups(groups).into()
-            }
-            RequestKind::DescribeGroups(request) => {
-                let groups = request.groups.into_iter().map(|group| {
-                    DescribedGroup::default()
-                        .with_group_id(group)
-                        .with_error_code(UNSUPPORTED_VERSION)
-                });
-                let groups = self.unhurried(groups).await;
-                m::DescribeGroupsResponse::default()
-                    .with_groups(groups)
-                    .into()
-            }
-            RequestKind::DeleteGroups(request) => {
-                let results = request.groups_names.into_iter().map(|group| {
-                    DeletableGroupResult::default()
-                        .with_group_id(group)
-                        .with_error_code(UNSUPPORTED_VERSION)
-                });
-                let results = self.unhurried(results).await;
-                m::DeleteGroupsResponse::default()
-                    .with_results(results)
-                    .into()
-            }
             other => unreachable!("{other:?} is not among the requests that are read"),
         }
-    }
-
-    async fn decline_commit(&self, request: m::OffsetCommitRequest) -> m::OffsetCommitResponse {
-        let mut topics = Vec::with_capacity(request.topics.len());
-        for topic in request.topics {
-            let partitions = topic.partitions.iter().map(|partition| {
-                OffsetCommitResponsePartition::default()
-                    .with_partition_index(partition.partition_index)
-                    .with_error_code(UNSUPPORTED_VERSION)
-            });
-            let declined = OffsetCommitResponseTopic::default()
-                .with_partitions(self.unhurried(partitions).await)
-                .with_name(topic.name);
-            topics.push(declined);
-        }
-        m::OffsetCommitResponse::default().with_topics(topics)
     }
 
     async fn decline_commit_in_transaction(

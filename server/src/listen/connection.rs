@@ -215,6 +215,7 @@ impl<E: Env> Connection<E> {
             settings.session,
             Rc::clone(&settings.kafka),
             reached_at,
+            peer,
         );
         self.serve(read, write, &first, &session).await;
         tracing::debug!(%peer, "a Kafka client left");

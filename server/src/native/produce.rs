@@ -81,7 +81,7 @@ impl<E: Env> Session<E> {
         let acks = Acks::from_number(body.acks().into());
         let mut topics = SmallVec::new();
         for topic in body.topics() {
-            let entry = self.broker.topic(topic.name());
+            let entry = self.broker.clients_topic(topic.name());
             let mut partitions = SmallVec::new();
             for wanted in topic.partitions() {
                 let batch = match wanted.batch_bytes as usize {

@@ -38,6 +38,8 @@ use crate::broker::{BrokerLimits, NodeIdentity, owner};
 use crate::config::{AutomaticSizes, Config, Machine, Resolved, Setting};
 use crate::controller::driver::ControllerError;
 use crate::controller::state::Rules;
+use crate::coordinator::group::GroupRules;
+use crate::coordinator::settings::GroupSettings;
 use crate::kafka::KafkaSettings;
 use crate::listen::{BindError, Door, ListenSettings, Speaks, bind};
 use crate::session::SessionLimits;
@@ -382,6 +384,23 @@ impl Node {
         BrokerLimits {
             response_bytes: self.config.network.buffer_bytes,
             fetch_bytes: FETCH_BYTES,
+            groups: self.groups(),
+        }
+    }
+
+    fn groups(&self) -> GroupSettings {
+        let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+        let groups = &self.config.groups;
+        GroupSettings {
+            partitions: groups.partitions,
+            rules: GroupRules {
+                min_session_timeout_ms: millis(groups.min_session_timeout_ms),
+                max_session_timeout_ms: millis(groups.max_session_timeout_ms),
+                max_size: groups.max_size as usize,
+                offsets_retention: groups.offsets_retention_ms,
+                offset_metadata_max_bytes: groups.offset_metadata_max_bytes as usize,
+            },
+            expiration_interval: groups.offsets_retention_check_interval_ms,
         }
     }
 
@@ -404,10 +423,12 @@ impl Node {
 
     fn kafka_settings(&self) -> KafkaSettings {
         let kafka = &self.config.kafka;
+        let delay = self.config.groups.initial_rebalance_delay_ms;
         KafkaSettings {
             host: kafka.advertised_host.clone(),
             port: self.advertised_port(),
             auto_create_topics: kafka.auto_create_topics,
+            initial_rebalance_delay_ms: u32::try_from(delay.as_millis()).unwrap_or(u32::MAX),
             broker: self.broker_settings(),
         }
     }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod admin;
+pub mod groups;
 pub mod samples;
 pub mod stream;
 

@@ -197,6 +197,102 @@ pub fn sample(key: ApiKey, version: i16) -> RequestKind {
             .with_transaction_timeout_ms(60_000)
             .into(),
         ApiKey::DescribeCluster => m::DescribeClusterRequest::default().into(),
+        other => group_sample(other, version),
+    }
+}
+
+/// A request about a group that does not exist, by a member that it would not have.
+fn group_sample(key: ApiKey, version: i16) -> RequestKind {
+    let group = || m::GroupId(text("no group"));
+    match key {
+        ApiKey::JoinGroup => {
+            let protocol = m::join_group_request::JoinGroupRequestProtocol::default()
+                .with_name(text("range"))
+                .with_metadata("metadata".into());
+            m::JoinGroupRequest::default()
+                .with_group_id(group())
+                .with_session_timeout_ms(10_000)
+                .with_member_id(text("nobody"))
+                .with_protocol_type(text("consumer"))
+                .with_protocols(vec![protocol])
+                .into()
+        }
+        ApiKey::SyncGroup => {
+            let assigned = m::sync_group_request::SyncGroupRequestAssignment::default()
+                .with_member_id(text("nobody"))
+                .with_assignment("assignment".into());
+            m::SyncGroupRequest::default()
+                .with_group_id(group())
+                .with_member_id(text("nobody"))
+                .with_assignments(vec![assigned])
+                .into()
+        }
+        ApiKey::Heartbeat => m::HeartbeatRequest::default()
+            .with_group_id(group())
+            .with_member_id(text("nobody"))
+            .into(),
+        ApiKey::LeaveGroup if version < 3 => m::LeaveGroupRequest::default()
+            .with_group_id(group())
+            .with_member_id(text("nobody"))
+            .into(),
+        ApiKey::LeaveGroup => {
+            let member = m::leave_group_request::MemberIdentity::default();
+            m::LeaveGroupRequest::default()
+                .with_group_id(group())
+                .with_members(vec![member.with_member_id(text("nobody"))])
+                .into()
+        }
+        ApiKey::DescribeGroups => m::DescribeGroupsRequest::default()
+            .with_groups(vec![group()])
+            .into(),
+        ApiKey::ListGroups => m::ListGroupsRequest::default().into(),
+        ApiKey::DeleteGroups => m::DeleteGroupsRequest::default()
+            .with_groups_names(vec![group()])
+            .into(),
+        _ => group_offset_sample(key, version),
+    }
+}
+
+fn group_offset_sample(key: ApiKey, version: i16) -> RequestKind {
+    let group = || m::GroupId(text("no group"));
+    match key {
+        ApiKey::OffsetCommit => {
+            let partition = m::offset_commit_request::OffsetCommitRequestPartition::default()
+                .with_committed_offset(3);
+            let topic = m::offset_commit_request::OffsetCommitRequestTopic::default()
+                .with_name(topic_name("here"))
+                .with_partitions(vec![partition.clone(), partition.with_partition_index(9)]);
+            m::OffsetCommitRequest::default()
+                .with_group_id(group())
+                .with_topics(vec![topic])
+                .into()
+        }
+        ApiKey::OffsetFetch if version < 8 => {
+            let topic = m::offset_fetch_request::OffsetFetchRequestTopic::default()
+                .with_name(topic_name("here"))
+                .with_partition_indexes(vec![0, 9]);
+            m::OffsetFetchRequest::default()
+                .with_group_id(group())
+                .with_topics(Some(vec![topic]))
+                .into()
+        }
+        ApiKey::OffsetFetch => {
+            let wanted = m::offset_fetch_request::OffsetFetchRequestGroup::default()
+                .with_group_id(group())
+                .with_topics(None);
+            m::OffsetFetchRequest::default()
+                .with_groups(vec![wanted])
+                .into()
+        }
+        ApiKey::OffsetDelete => {
+            let topic = m::offset_delete_request::OffsetDeleteRequestTopic::default()
+                .with_name(topic_name("here"))
+                .with_partitions(vec![Default::default()]);
+            m::OffsetDeleteRequest::default()
+                .with_group_id(group())
+                .with_topics(vec![topic])
+                .into()
+        }
         other => panic!("{other:?} has no sample"),
     }
 }

@@ -16,6 +16,7 @@ use millrace_server::broker::calls::{
 use millrace_server::broker::{Broker, BrokerLimits, NodeIdentity};
 use millrace_server::controller::driver::Controller;
 use millrace_server::controller::state::Rules;
+use millrace_server::coordinator::settings::GroupSettings;
 use millrace_server::native::session::Session;
 use millrace_server::session::outbox::{Outbox, Outgoing};
 use millrace_server::session::{Held, SessionLimits};
@@ -203,6 +204,7 @@ impl Node {
             let limits = BrokerLimits {
                 response_bytes: 8 << 20,
                 fetch_bytes: 4 << 20,
+                groups: GroupSettings::default(),
             };
             let identity = NodeIdentity {
                 cluster_id: 1,

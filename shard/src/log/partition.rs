@@ -252,17 +252,32 @@ impl<E: Env> Partition<E> {
         self.shared.append_room(bytes, Reserve::Keep).await
     }
 
-    /// Waits for room and appends, on a disk that is short of space too: for the records that let
-    /// people make room.
+    /// [`Partition::append_room`] for records that are written on a disk that is short of space, too:
+    /// those that let people make room, and those that say how far consumers have come.
+    pub async fn room_from_reserve(&self, bytes: usize) -> Result<(), StorageError> {
+        self.check_status()?;
+        self.shared.append_room(bytes, Reserve::Use).await
+    }
+
+    /// [`Partition::append`] after [`Partition::room_from_reserve`].
+    pub fn place_from_reserve(
+        self: &Rc<Self>,
+        batch: BytesMut,
+        record_count: u32,
+        max_timestamp: i64,
+    ) -> Result<Appended, StorageError> {
+        self.append_under(batch, record_count, max_timestamp, Reserve::Use)
+    }
+
+    /// Waits for room and appends, on a disk that is short of space too.
     pub async fn append_from_reserve(
         self: &Rc<Self>,
         batch: BytesMut,
         record_count: u32,
         max_timestamp: i64,
     ) -> Result<Appended, StorageError> {
-        self.check_status()?;
-        self.shared.append_room(batch.len(), Reserve::Use).await?;
-        self.append_under(batch, record_count, max_timestamp, Reserve::Use)
+        self.room_from_reserve(batch.len()).await?;
+        self.place_from_reserve(batch, record_count, max_timestamp)
     }
 
     /// Appends one checked batch of `record_count` offsets: gives it its offset, index and term at

@@ -81,6 +81,7 @@ impl Settled {
 }
 
 /// Tells when an append is durable and visible. Dropping it takes nothing back.
+#[derive(Clone)]
 #[must_use = "the records are not safe until this says so"]
 pub struct Durable {
     settled: Rc<Settled>,

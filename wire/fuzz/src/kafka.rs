@@ -114,16 +114,127 @@ fn with_lengths(mut bytes: &[u8]) -> Vec<&[u8]> {
 
 pub(crate) fn request_seeds() -> Vec<Seed> {
     let mut seeds = served_seeds();
+    seeds.extend(group_seeds());
     seeds.extend(declined_seeds());
     seeds.extend(recorded_seeds());
     seeds
 }
 
-fn declined_seeds() -> Vec<Seed> {
+fn group() -> m::GroupId {
+    m::GroupId(StrBytes::from_static_str("group"))
+}
+
+fn group_seeds() -> Vec<Seed> {
+    let mut seeds = membership_seeds();
+    seeds.extend(group_offset_seeds());
+    seeds.push(seed(
+        "describe_groups_5",
+        ApiKey::DescribeGroups,
+        5,
+        m::DescribeGroupsRequest::default().with_groups(vec![group()]),
+    ));
+    seeds.push(seed(
+        "list_groups_5",
+        ApiKey::ListGroups,
+        5,
+        m::ListGroupsRequest::default()
+            .with_states_filter(vec![StrBytes::from_static_str("Stable")])
+            .with_types_filter(vec![StrBytes::from_static_str("classic")]),
+    ));
+    seeds.push(seed(
+        "delete_groups_2",
+        ApiKey::DeleteGroups,
+        2,
+        m::DeleteGroupsRequest::default().with_groups_names(vec![group()]),
+    ));
+    seeds
+}
+
+fn membership_seeds() -> Vec<Seed> {
+    let text = StrBytes::from_static_str;
+    let protocol = m::join_group_request::JoinGroupRequestProtocol::default()
+        .with_name(text("range"))
+        .with_metadata(Bytes::from_static(b"metadata"));
+    let join = m::JoinGroupRequest::default()
+        .with_group_id(group())
+        .with_protocol_type(text("consumer"))
+        .with_protocols(vec![protocol; 2]);
+    let heartbeat = m::HeartbeatRequest::default()
+        .with_group_id(group())
+        .with_member_id(text("member"));
+    let leaving = m::leave_group_request::MemberIdentity::default().with_member_id(text("member"));
+    let assigned = m::sync_group_request::SyncGroupRequestAssignment::default()
+        .with_member_id(text("member"))
+        .with_assignment(Bytes::from_static(b"assignment"));
+    let sync = m::SyncGroupRequest::default()
+        .with_group_id(group())
+        .with_assignments(vec![assigned; 2]);
+    vec![
+        seed("join_group_0", ApiKey::JoinGroup, 0, join.clone()),
+        seed("join_group_5", ApiKey::JoinGroup, 5, join.clone()),
+        seed("join_group_9", ApiKey::JoinGroup, 9, join),
+        seed("heartbeat_0", ApiKey::Heartbeat, 0, heartbeat.clone()),
+        seed("heartbeat_4", ApiKey::Heartbeat, 4, heartbeat),
+        seed(
+            "leave_group_2",
+            ApiKey::LeaveGroup,
+            2,
+            m::LeaveGroupRequest::default().with_member_id(text("member")),
+        ),
+        seed(
+            "leave_group_5",
+            ApiKey::LeaveGroup,
+            5,
+            m::LeaveGroupRequest::default().with_members(vec![leaving; 2]),
+        ),
+        seed("sync_group_0", ApiKey::SyncGroup, 0, sync.clone()),
+        seed("sync_group_5", ApiKey::SyncGroup, 5, sync),
+    ]
+}
+
+fn group_offset_seeds() -> Vec<Seed> {
     let committed = m::offset_commit_request::OffsetCommitRequestTopic::default()
         .with_name(name("orders"))
         .with_partitions(vec![Default::default()]);
     let commit = m::OffsetCommitRequest::default().with_topics(vec![committed]);
+    let fetched = m::offset_fetch_request::OffsetFetchRequestGroup::default()
+        .with_group_id(group())
+        .with_topics(Some(vec![Default::default()]));
+    let wanted = m::offset_fetch_request::OffsetFetchRequestTopic::default()
+        .with_name(name("orders"))
+        .with_partition_indexes(vec![0, 1]);
+    let deleted = m::offset_delete_request::OffsetDeleteRequestTopic::default()
+        .with_name(name("orders"))
+        .with_partitions(vec![Default::default()]);
+    vec![
+        seed("offset_commit_2", ApiKey::OffsetCommit, 2, commit.clone()),
+        seed("offset_commit_9", ApiKey::OffsetCommit, 9, commit),
+        seed(
+            "offset_fetch_7",
+            ApiKey::OffsetFetch,
+            7,
+            m::OffsetFetchRequest::default()
+                .with_group_id(group())
+                .with_topics(Some(vec![wanted])),
+        ),
+        seed(
+            "offset_fetch_9",
+            ApiKey::OffsetFetch,
+            9,
+            m::OffsetFetchRequest::default().with_groups(vec![fetched]),
+        ),
+        seed(
+            "offset_delete_0",
+            ApiKey::OffsetDelete,
+            0,
+            m::OffsetDeleteRequest::default()
+                .with_group_id(group())
+                .with_topics(vec![deleted]),
+        ),
+    ]
+}
+
+fn declined_seeds() -> Vec<Seed> {
     let in_transaction = m::txn_offset_commit_request::TxnOffsetCommitRequestTopic::default()
         .with_name(name("orders"))
         .with_partitions(vec![Default::default()]);
@@ -132,25 +243,7 @@ fn declined_seeds() -> Vec<Seed> {
         .with_name(name("orders"))
         .with_partitions(vec![0, 1]);
     let added = m::AddPartitionsToTxnRequest::default().with_v3_and_below_topics(vec![added]);
-    let group = || m::GroupId(StrBytes::from_static_str("group"));
-    let fetched = m::offset_fetch_request::OffsetFetchRequestGroup::default()
-        .with_group_id(group())
-        .with_topics(Some(vec![Default::default()]));
     vec![
-        seed("offset_commit_2", ApiKey::OffsetCommit, 2, commit.clone()),
-        seed("offset_commit_9", ApiKey::OffsetCommit, 9, commit),
-        seed(
-            "offset_fetch_9",
-            ApiKey::OffsetFetch,
-            9,
-            m::OffsetFetchRequest::default().with_groups(vec![fetched]),
-        ),
-        seed(
-            "describe_groups_5",
-            ApiKey::DescribeGroups,
-            5,
-            m::DescribeGroupsRequest::default().with_groups(vec![group()]),
-        ),
         seed(
             "add_partitions_to_txn_3",
             ApiKey::AddPartitionsToTxn,
@@ -162,12 +255,6 @@ fn declined_seeds() -> Vec<Seed> {
             ApiKey::TxnOffsetCommit,
             3,
             in_transaction,
-        ),
-        seed(
-            "delete_groups_2",
-            ApiKey::DeleteGroups,
-            2,
-            m::DeleteGroupsRequest::default().with_groups_names(vec![group()]),
         ),
     ]
 }

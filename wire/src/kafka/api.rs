@@ -126,14 +126,21 @@ keys! {
 /// use whatever they see here, so nothing is listed before it works.
 ///
 /// Produce begins at 0 although 0 to 2 are refused, because older versions of librdkafka silently
-/// stop compressing where it does not. FindCoordinator comes before groups do, because no version of
-/// librdkafka compresses with LZ4 without it. Produce and Fetch end before they need topic ids.
+/// stop compressing where it does not. Produce and Fetch end before they need topic ids.
 pub const SERVED: &[(ApiKey, Versions)] = &[
     (ApiKey::Produce, Versions { min: 0, max: 9 }),
     (ApiKey::Fetch, Versions { min: 4, max: 12 }),
     (ApiKey::ListOffsets, Versions { min: 1, max: 7 }),
     (ApiKey::Metadata, Versions { min: 0, max: 12 }),
+    (ApiKey::OffsetCommit, Versions { min: 2, max: 9 }),
+    (ApiKey::OffsetFetch, Versions { min: 1, max: 9 }),
     (ApiKey::FindCoordinator, Versions { min: 0, max: 5 }),
+    (ApiKey::JoinGroup, Versions { min: 0, max: 9 }),
+    (ApiKey::Heartbeat, Versions { min: 0, max: 4 }),
+    (ApiKey::LeaveGroup, Versions { min: 0, max: 5 }),
+    (ApiKey::SyncGroup, Versions { min: 0, max: 5 }),
+    (ApiKey::DescribeGroups, Versions { min: 0, max: 5 }),
+    (ApiKey::ListGroups, Versions { min: 0, max: 5 }),
     (ApiKey::ApiVersions, Versions { min: 0, max: 4 }),
     (ApiKey::CreateTopics, Versions { min: 2, max: 7 }),
     (ApiKey::DeleteTopics, Versions { min: 1, max: 6 }),
@@ -144,6 +151,7 @@ pub const SERVED: &[(ApiKey, Versions)] = &[
     (ApiKey::AlterConfigs, Versions { min: 0, max: 2 }),
     (ApiKey::DescribeLogDirs, Versions { min: 1, max: 4 }),
     (ApiKey::CreatePartitions, Versions { min: 0, max: 3 }),
+    (ApiKey::DeleteGroups, Versions { min: 0, max: 2 }),
     (ApiKey::ElectLeaders, Versions { min: 0, max: 2 }),
     (ApiKey::IncrementalAlterConfigs, Versions { min: 0, max: 1 }),
     (
@@ -154,6 +162,7 @@ pub const SERVED: &[(ApiKey, Versions)] = &[
         ApiKey::ListPartitionReassignments,
         Versions { min: 0, max: 0 },
     ),
+    (ApiKey::OffsetDelete, Versions { min: 0, max: 0 }),
     (ApiKey::DescribeCluster, Versions { min: 0, max: 1 }),
     (ApiKey::DescribeTopicPartitions, Versions { min: 0, max: 0 }),
 ];
@@ -161,12 +170,8 @@ pub const SERVED: &[(ApiKey, Versions)] = &[
 /// Requests that are not served and have room for an error of each of their items: they are read all
 /// the same, each in these versions, so that they are refused in their own form. None is advertised.
 pub const DECLINED: &[(ApiKey, Versions)] = &[
-    (ApiKey::OffsetCommit, Versions { min: 2, max: 9 }),
-    (ApiKey::OffsetFetch, Versions { min: 8, max: 9 }),
-    (ApiKey::DescribeGroups, Versions { min: 0, max: 6 }),
     (ApiKey::AddPartitionsToTxn, Versions { min: 0, max: 3 }),
     (ApiKey::TxnOffsetCommit, Versions { min: 0, max: 5 }),
-    (ApiKey::DeleteGroups, Versions { min: 0, max: 2 }),
 ];
 
 impl ApiKey {

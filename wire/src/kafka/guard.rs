@@ -18,6 +18,8 @@ enum Kind {
     Fixed(usize),
     /// A string that may be null.
     Text,
+    /// Bytes that may be null.
+    Bytes,
     /// An array of so many bytes each.
     Numbers(usize),
     /// An array of strings.
@@ -60,6 +62,7 @@ const INT32S: Kind = Kind::Numbers(4);
 
 const NAME_AND_NUMBERS: &[Field] = &[always!(Kind::Text), always!(INT32S)];
 const NAME_AND_VALUE: &[Field] = &[always!(Kind::Text), always!(Kind::Text)];
+const NAME_AND_BYTES: &[Field] = &[always!(Kind::Text), always!(Kind::Bytes)];
 
 /// The fields of a control request, in order, in the versions that are read. None: it is not one.
 fn fields(key: ApiKey) -> Option<&'static [Field]> {
@@ -200,6 +203,8 @@ fn fields(key: ApiKey) -> Option<&'static [Field]> {
             ])),
         ],
         ApiKey::OffsetFetch => &[
+            between!(0, 7, Kind::Text),
+            between!(0, 7, Kind::Array(NAME_AND_NUMBERS)),
             since!(
                 8,
                 Kind::Array(&[
@@ -216,7 +221,52 @@ fn fields(key: ApiKey) -> Option<&'static [Field]> {
             since!(1, INT8),
             since!(4, Kind::Texts),
         ],
+        ApiKey::JoinGroup => &[
+            always!(Kind::Text),
+            always!(INT32),
+            since!(1, INT32),
+            always!(Kind::Text),
+            since!(5, Kind::Text),
+            always!(Kind::Text),
+            always!(Kind::Array(NAME_AND_BYTES)),
+            since!(8, Kind::Text),
+        ],
+        ApiKey::Heartbeat => &[
+            always!(Kind::Text),
+            always!(INT32),
+            always!(Kind::Text),
+            since!(3, Kind::Text),
+        ],
+        ApiKey::LeaveGroup => &[
+            always!(Kind::Text),
+            between!(0, 2, Kind::Text),
+            since!(
+                3,
+                Kind::Array(&[
+                    always!(Kind::Text),
+                    always!(Kind::Text),
+                    since!(5, Kind::Text),
+                ])
+            ),
+        ],
+        ApiKey::SyncGroup => &[
+            always!(Kind::Text),
+            always!(INT32),
+            always!(Kind::Text),
+            since!(3, Kind::Text),
+            since!(5, Kind::Text),
+            since!(5, Kind::Text),
+            always!(Kind::Array(NAME_AND_BYTES)),
+        ],
         ApiKey::DescribeGroups => &[always!(Kind::Texts), since!(3, INT8)],
+        ApiKey::ListGroups => &[since!(4, Kind::Texts), since!(5, Kind::Texts)],
+        ApiKey::OffsetDelete => &[
+            always!(Kind::Text),
+            always!(Kind::Array(&[
+                always!(Kind::Text),
+                always!(Kind::Array(&[always!(INT32)])),
+            ])),
+        ],
         ApiKey::AddPartitionsToTxn => &[
             always!(Kind::Text),
             always!(INT64),
@@ -266,6 +316,9 @@ fn structure(reader: &mut Reader<'_>, version: i16, fields: &[Field]) -> Result<
             }
             Kind::Text => {
                 reader.nullable_string()?;
+            }
+            Kind::Bytes => {
+                reader.bytes()?;
             }
             Kind::Numbers(bytes) => {
                 let count = reader.count(*bytes)?;

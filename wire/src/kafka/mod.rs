@@ -7,6 +7,7 @@
 //!   ([`ProduceRequest`], [`FetchRequest`]), answered around record batches that stay where they are
 //!   ([`ProduceResponseWriter`], [`write_fetch_response`]).
 //! - [`client`] is the same from the other end, for those who put a load on a broker.
+//! - [`consumer_protocol`] is what the members of a consumer group tell each other through the broker.
 //! - Everything else goes through [`control`]: owned messages of the crate `kafka-protocol`, which sees
 //!   bytes from a network only after a guard of ours has found every length in them to be true.
 //!
@@ -15,6 +16,7 @@
 
 mod api;
 pub mod client;
+pub mod consumer_protocol;
 pub mod control;
 mod fetch;
 mod guard;

@@ -194,6 +194,14 @@ impl<'a> Reader<'a> {
         Ok(at..at + length)
     }
 
+    /// Bytes that may be null.
+    pub(super) fn nullable_bytes(&mut self) -> Result<Option<&'a [u8]>, DecodeError> {
+        match self.length(true, "bytes")? {
+            Some(length) => Ok(Some(self.take(length, "bytes")?)),
+            None => Ok(None),
+        }
+    }
+
     /// The number of elements of an array that may be null, each of which has at least `least_bytes`.
     pub(super) fn nullable_count(
         &mut self,

@@ -357,8 +357,53 @@ fn every_control_request_passes_the_guard_and_comes_back() {
                         .with_partitions(vec![Default::default(); 2]),
                 ])
                 .into(),
-            ApiKey::OffsetFetch => messages::OffsetFetchRequest::default()
-                .with_groups(vec![Default::default(); 2])
+            ApiKey::OffsetFetch => match version {
+                0..=7 => messages::OffsetFetchRequest::default().with_topics(Some(vec![
+                    messages::offset_fetch_request::OffsetFetchRequestTopic::default()
+                        .with_partition_indexes(vec![3, 4]),
+                ])),
+                _ => {
+                    messages::OffsetFetchRequest::default().with_groups(vec![Default::default(); 2])
+                }
+            }
+            .into(),
+            ApiKey::JoinGroup => messages::JoinGroupRequest::default()
+                .with_protocols(vec![
+                    messages::join_group_request::JoinGroupRequestProtocol::default()
+                        .with_metadata(Bytes::from_static(b"metadata"));
+                    2
+                ])
+                .into(),
+            ApiKey::Heartbeat => messages::HeartbeatRequest::default().into(),
+            ApiKey::LeaveGroup => match version {
+                0..=2 => messages::LeaveGroupRequest::default(),
+                _ => {
+                    messages::LeaveGroupRequest::default().with_members(vec![Default::default(); 2])
+                }
+            }
+            .into(),
+            ApiKey::SyncGroup => messages::SyncGroupRequest::default()
+                .with_assignments(vec![
+                    messages::sync_group_request::SyncGroupRequestAssignment::default()
+                        .with_assignment(Bytes::from_static(b"assignment"));
+                    2
+                ])
+                .into(),
+            ApiKey::ListGroups => {
+                let filter = |since| match version {
+                    _ if version < since => Vec::new(),
+                    _ => vec![StrBytes::from_static_str("some"); 2],
+                };
+                messages::ListGroupsRequest::default()
+                    .with_states_filter(filter(4))
+                    .with_types_filter(filter(5))
+                    .into()
+            }
+            ApiKey::OffsetDelete => messages::OffsetDeleteRequest::default()
+                .with_topics(vec![
+                    messages::offset_delete_request::OffsetDeleteRequestTopic::default()
+                        .with_partitions(vec![Default::default(); 2]),
+                ])
                 .into(),
             ApiKey::DescribeGroups => messages::DescribeGroupsRequest::default()
                 .with_groups(vec![Default::default(); 2])
@@ -411,6 +456,22 @@ fn a_count_that_cannot_be_is_refused_before_anything_is_allocated() {
         matches!(refused, Err(DecodeError::Ends { .. })),
         "{refused:?}"
     );
+    // Two billion members that leave, and a protocol with two billion bytes of metadata.
+    let leaving = Bytes::from_static(&[0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0]);
+    let joining = Bytes::from_static(&[
+        0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0x7f, 0xff, 0xff, 0xff,
+    ]);
+    let bodies = [
+        (ApiKey::LeaveGroup, 3, leaving),
+        (ApiKey::JoinGroup, 0, joining),
+    ];
+    for (key, version, body) in bodies {
+        let refused = decode_request(key, version, body);
+        assert!(
+            matches!(refused, Err(DecodeError::Ends { .. })),
+            "{key:?}: {refused:?}"
+        );
+    }
 }
 
 #[test]

@@ -98,6 +98,11 @@ impl<O: Out> Writer<'_, O> {
         }
     }
 
+    pub(super) fn nullable_bytes(&mut self, bytes: Option<&[u8]>) {
+        self.length(bytes.map(<[u8]>::len), true);
+        self.out.put(bytes.unwrap_or_default());
+    }
+
     pub(super) fn count(&mut self, count: usize) {
         self.length(Some(count), true);
     }
