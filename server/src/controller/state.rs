@@ -274,10 +274,7 @@ impl State {
                 configs,
             } => {
                 if let Some(topic) = self.topics.get(name) {
-                    return Ok(Decision {
-                        change: None,
-                        topic: topic.clone(),
-                    });
+                    return Ok(Decision::about_topic(None, topic.clone()));
                 }
                 let topic = Topic {
                     id: new_id,
@@ -286,7 +283,7 @@ impl State {
                     configs: configs.iter().cloned().collect(),
                 };
                 let change = Some(Change::TopicCreated(topic.clone()));
-                Ok(Decision { change, topic })
+                Ok(Decision::about_topic(change, topic))
             }
             Command::DeleteTopic { name, id } => {
                 let topic = self.find(name)?.clone();
