@@ -17,7 +17,7 @@ use millrace_server::broker::{Broker, BrokerLimits, NodeIdentity};
 use millrace_server::controller::driver::Controller;
 use millrace_server::controller::state::Rules;
 use millrace_server::coordinator::settings::GroupSettings;
-use millrace_server::native::session::Session;
+use millrace_server::native::session::{Peer, Session};
 use millrace_server::session::outbox::{Outbox, Outgoing};
 use millrace_server::session::{Held, SessionLimits};
 use millrace_server::topic_config::TopicConfig;
@@ -289,8 +289,12 @@ impl Connection {
             max_frame_bytes: MAX_FRAME_BYTES,
             max_in_flight: 64,
         };
+        let peer = Peer {
+            client_id: "a-test".to_owned(),
+            host: "/127.0.0.1".to_owned(),
+        };
         Connection {
-            session: Session::new(Rc::clone(broker), Rc::clone(&outbox), limits),
+            session: Session::new(Rc::clone(broker), peer, Rc::clone(&outbox), limits),
             outbox,
             received: VecDeque::new(),
             budget: Budget::new(1 << 30),
