@@ -114,7 +114,7 @@ impl<E: Env> Broker<E> {
             Change::TopicDeleted { name, .. } => self.coordinators.topics_changed(name, true),
             Change::TopicCreated(topic) => self.coordinators.topics_changed(&topic.name, false),
             Change::PartitionsAdded { name, .. } => self.coordinators.topics_changed(name, false),
-            Change::ConfigChanged { .. } => {}
+            Change::ConfigChanged { .. } | Change::ProducerIdsAllocated { .. } => {}
         }
     }
 

@@ -1,5 +1,5 @@
-"""What Millrace does not serve yet: groups, idempotent producers and transactions. Until then each
-client must fail clearly, and soon: one that waits for ever looks to its user like a dead broker."""
+"""What Millrace does not serve yet: groups and transactions. Until then each client must fail clearly,
+and soon: one that waits for ever looks to its user like a dead broker."""
 
 import asyncio
 import time
@@ -26,7 +26,7 @@ def fails_clearly(what: str, function) -> None:
     assert took < SECONDS
 
 
-@pytest.mark.parametrize("what", ["group", "idempotent", "transaction"])
+@pytest.mark.parametrize("what", ["group", "transaction"])
 @pytest.mark.parametrize("name", [KafkaJs.name, Platformatic.name])
 def test_node(name, what, all_clients, new_topic):
     client = all_clients(name)
@@ -56,8 +56,7 @@ class TestConfluent:
 
         fails_clearly("confluent-kafka, group", read)
 
-    @pytest.mark.parametrize("setting", ["enable.idempotence", "transactional.id"])
-    def test_careful_producers(self, setting, broker, new_topic):
+    def test_transaction(self, broker, new_topic):
         from confluent_kafka import KafkaException, Producer
 
         topic = new_topic(1)
@@ -69,11 +68,10 @@ class TestConfluent:
                     "bootstrap.servers": broker.address,
                     "log_level": 0,
                     "error_cb": errors.append,
-                    setting: {"enable.idempotence": True, "transactional.id": "interop"}[setting],
+                    "transactional.id": "interop",
                 }
             )
-            if setting == "transactional.id":
-                producer.init_transactions(SECONDS / 2)
+            producer.init_transactions(SECONDS / 2)
             producer.produce(topic, b"once", partition=0)
             end = time.monotonic() + SECONDS / 2
             while not errors and time.monotonic() < end:
@@ -82,7 +80,7 @@ class TestConfluent:
             if errors:
                 raise KafkaException(errors[0])
 
-        fails_clearly(f"confluent-kafka, {setting}", send)
+        fails_clearly("confluent-kafka, transactional.id", send)
 
 
 class TestKafkaPython:
@@ -101,22 +99,6 @@ class TestKafkaPython:
             consumer.poll(timeout_ms=SECONDS * 1000)
 
         fails_clearly("kafka-python, group", read)
-
-    def test_idempotent(self, broker, new_topic):
-        from kafka import KafkaProducer
-
-        topic = new_topic(1)
-
-        def send():
-            producer = KafkaProducer(
-                bootstrap_servers=broker.address, enable_idempotence=True, max_block_ms=5000
-            )
-            try:
-                producer.send(topic, b"once", partition=0).get(timeout=SECONDS)
-            finally:
-                producer.close(timeout=1)
-
-        fails_clearly("kafka-python, idempotent", send)
 
 
 class TestAioKafka:
@@ -138,18 +120,3 @@ class TestAioKafka:
 
         AioKafka._run(read())
         assert "JoinGroupRequest cannot be used" in caplog.text
-
-    def test_idempotent(self, broker, new_topic):
-        from aiokafka import AIOKafkaProducer
-
-        topic = new_topic(1)
-
-        async def send():
-            producer = AIOKafkaProducer(bootstrap_servers=broker.address, enable_idempotence=True)
-            try:
-                await producer.start()
-                await producer.send_and_wait(topic, b"once", partition=0)
-            finally:
-                await producer.stop()
-
-        fails_clearly("aiokafka, idempotent", lambda: AioKafka._run(send()))
