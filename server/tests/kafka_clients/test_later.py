@@ -1,7 +1,6 @@
-"""What Millrace does not serve yet: groups, idempotent producers and transactions. Until then each
+"""What Millrace does not serve yet: idempotent producers and transactions. Until then each
 client must fail clearly, and soon: one that waits for ever looks to its user like a dead broker."""
 
-import asyncio
 import time
 
 import pytest
@@ -26,7 +25,7 @@ def fails_clearly(what: str, function) -> None:
     assert took < SECONDS
 
 
-@pytest.mark.parametrize("what", ["group", "idempotent", "transaction"])
+@pytest.mark.parametrize("what", ["idempotent", "transaction"])
 @pytest.mark.parametrize("name", [KafkaJs.name, Platformatic.name])
 def test_node(name, what, all_clients, new_topic):
     client = all_clients(name)
@@ -37,25 +36,6 @@ def test_node(name, what, all_clients, new_topic):
 
 
 class TestConfluent:
-    def test_group(self, broker, new_topic):
-        from confluent_kafka import Consumer, KafkaException
-
-        topic = new_topic(1)
-
-        def read():
-            consumer = Consumer(
-                {"bootstrap.servers": broker.address, "group.id": "interop", "log_level": 0}
-            )
-            try:
-                consumer.subscribe([topic])
-                message = consumer.poll(SECONDS)
-                if message is not None and message.error():
-                    raise KafkaException(message.error())
-            finally:
-                consumer.close()
-
-        fails_clearly("confluent-kafka, group", read)
-
     @pytest.mark.parametrize("setting", ["enable.idempotence", "transactional.id"])
     def test_careful_producers(self, setting, broker, new_topic):
         from confluent_kafka import KafkaException, Producer
@@ -86,22 +66,6 @@ class TestConfluent:
 
 
 class TestKafkaPython:
-    def test_group(self, broker, new_topic):
-        from kafka import KafkaConsumer
-
-        topic = new_topic(1)
-
-        def read():
-            consumer = KafkaConsumer(
-                topic,
-                bootstrap_servers=broker.address,
-                group_id="interop",
-                auto_offset_reset="earliest",
-            )
-            consumer.poll(timeout_ms=SECONDS * 1000)
-
-        fails_clearly("kafka-python, group", read)
-
     def test_idempotent(self, broker, new_topic):
         from kafka import KafkaProducer
 
@@ -120,25 +84,6 @@ class TestKafkaPython:
 
 
 class TestAioKafka:
-    def test_group(self, broker, new_topic, caplog):
-        """It finds the coordinator, and then tries to join for as long as it lives: it does not fail, but
-        says what it misses each time."""
-        from aiokafka import AIOKafkaConsumer
-
-        topic = new_topic(1)
-
-        async def read():
-            consumer = AIOKafkaConsumer(topic, bootstrap_servers=broker.address, group_id="interop")
-            joining = asyncio.ensure_future(consumer.start())
-            end = time.monotonic() + SECONDS
-            while "JoinGroupRequest cannot be used" not in caplog.text and time.monotonic() < end:
-                await asyncio.sleep(0.05)
-            joining.cancel()
-            await consumer.stop()
-
-        AioKafka._run(read())
-        assert "JoinGroupRequest cannot be used" in caplog.text
-
     def test_idempotent(self, broker, new_topic):
         from aiokafka import AIOKafkaProducer
 
