@@ -68,13 +68,11 @@ pub enum Assignor {
     /// The member that the coordinator names leader, as Kafka's clients do.
     Leader,
     /// The coordinator, whenever the leader is a member that joined with this: native consumers
-    /// need no assignor. The protocols must be among [`SERVER_ASSIGNORS`], their metadata Kafka's
-    /// `ConsumerProtocolSubscription`, and so such members and Kafka's share a group.
+    /// need no assignor. The protocols must be those of
+    /// [`super::assignor`], their metadata Kafka's `ConsumerProtocolSubscription`, and so such members
+    /// and Kafka's share a group.
     Coordinator,
 }
-
-/// Protocols whose assignment the coordinator can make itself, by Kafka's names.
-pub const SERVER_ASSIGNORS: [&str; 3] = ["range", "roundrobin", "cooperative-sticky"];
 
 /// The protocol type of consumers, Kafka's and native ones.
 pub const CONSUMER_PROTOCOL_TYPE: &str = "consumer";

@@ -15,7 +15,7 @@ use futures_util::future::select;
 use hashbrown::HashMap;
 use millrace_shard::env::{Env, Instant, OnPanic, Queue};
 use millrace_shard::local::{Event, OneshotReceiver, OneshotSender, oneshot};
-use millrace_shard::log::{Durable, Partition};
+use millrace_shard::log::{Durable, Partition, PartitionStatus};
 use millrace_wire::error::{ErrorCode, WireError};
 use millrace_wire::ids::TopicName;
 
@@ -78,19 +78,27 @@ pub struct Coordinator<E: Env> {
 }
 
 impl<E: Env> Coordinator<E> {
-    /// A coordinator that begins to read its partition's log, and serves when it has.
+    /// A coordinator that begins to read its partition's log, and serves when it has: at once where
+    /// there is nothing to read.
     pub(super) fn start(
         env: E,
         partition: Rc<Partition<E>>,
         rules: GroupRules,
         assign: Rc<dyn Assign>,
     ) -> Rc<Coordinator<E>> {
+        let marks = partition.watermarks();
+        let is_new =
+            partition.status() == PartitionStatus::Serving && marks.log_start == marks.visible;
+        let status = match is_new {
+            true => Status::Serving,
+            false => Status::Loading,
+        };
         let coordinator = Rc::new(Coordinator {
             env,
             partition,
             rules,
             assign,
-            status: RefCell::new(Status::Loading),
+            status: RefCell::new(status),
             state: RefCell::default(),
             released: Event::new(),
             rescheduled: Event::new(),
@@ -110,15 +118,18 @@ impl<E: Env> Coordinator<E> {
     }
 
     async fn run(self: Rc<Self>) {
-        if let Err(error) = self.load().await {
-            tracing::error!(partition = %self.partition.id(), %error, "groups cannot be served");
-            self.stop(error.to_wire());
-            return;
+        if *self.status.borrow() == Status::Loading {
+            if let Err(error) = self.load().await {
+                tracing::error!(partition = %self.partition.id(), %error, "groups cannot be served");
+                self.stop(error.to_wire());
+                return;
+            }
+            // It may have been stopped meanwhile.
+            let mut status = self.status.borrow_mut();
+            if *status == Status::Loading {
+                *status = Status::Serving;
+            }
         }
-        if *self.status.borrow() != Status::Loading {
-            return;
-        }
-        *self.status.borrow_mut() = Status::Serving;
         let task = Rc::clone(&self).release();
         drop(
             self.env

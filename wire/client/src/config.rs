@@ -236,3 +236,20 @@ impl Default for ConsumerConfig {
         }
     }
 }
+
+impl ConsumerConfig {
+    /// Whether anything could be read with it.
+    pub(crate) fn check(&self) -> Result<(), ClientError> {
+        if self.max_bytes == 0
+            || self.partition_max_bytes == 0
+            || self.prefetch_bytes == 0
+            || self.max_poll_records == 0
+        {
+            return Err(ClientError::invalid(
+                "max_bytes, partition_max_bytes, prefetch_bytes and max_poll_records are at \
+                 least 1",
+            ));
+        }
+        Ok(())
+    }
+}

@@ -124,6 +124,28 @@ pub enum ClientError {
         /// The first offset that is not there yet.
         high_watermark: i64,
     },
+    /// A group has no offset for a partition, and its member was told to say so.
+    #[error(
+        "group '{group}' has no committed offset for {topic}/{partition}; seek to one, commit one, \
+         or set auto_offset_reset to earliest or latest"
+    )]
+    NoCommittedOffset {
+        /// The group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+    },
+    /// Offsets were not committed since the member no longer has the partitions.
+    #[error(
+        "the offsets were not committed: group '{group}' has given their partitions to other members \
+         meanwhile, who read on from the offsets that were committed before"
+    )]
+    CommitTooLate {
+        /// The group.
+        group: String,
+    },
     /// The partition is not assigned to the consumer.
     #[error("{topic}/{partition} is not assigned to this consumer; assign it first")]
     NotAssigned {

@@ -26,8 +26,8 @@ pub(super) struct Topic<'a> {
     pub(super) name: &'a str,
     /// At least one.
     pub(super) partitions: u32,
-    /// Who wants to read it: at least one, in order.
-    pub(super) subscribers: Vec<Rank>,
+    /// Its suit's place in the group's list.
+    pub(super) suit: usize,
 }
 
 impl Topic<'_> {
@@ -37,6 +37,10 @@ impl Topic<'_> {
     }
 }
 
+/// Who wants to read a topic: at least one, in order. Topics that the same members want are of one
+/// suit, and a partition of one of them is as good as of another.
+pub(super) type Suit = Vec<Rank>;
+
 /// Who shares what.
 pub(super) struct Group<'m, 'a> {
     /// As they were named.
@@ -45,6 +49,7 @@ pub(super) struct Group<'m, 'a> {
     order: Vec<usize>,
     /// By name.
     pub(super) topics: Vec<Topic<'a>>,
+    pub(super) suits: Vec<Suit>,
 }
 
 impl<'m, 'a> Group<'m, 'a> {
@@ -58,31 +63,39 @@ impl<'m, 'a> Group<'m, 'a> {
             // A lasting name outlives the id, so that shares stay where they are over a restart.
             (member.instance_id.is_none(), member.instance_id, member.id)
         });
-        let mut subscribers: HashMap<&'a str, Vec<Rank>> = HashMap::new();
-        for (rank, place) in order.iter().enumerate() {
-            for topic in &members[*place].topics {
-                let subscribers = subscribers.entry(*topic).or_default();
-                // Some name a topic twice.
-                if subscribers.last() != Some(&rank) {
-                    subscribers.push(rank);
-                }
-            }
-        }
-        let topics = subscribers.into_iter().filter_map(|(name, subscribers)| {
-            let partitions = partition_count(name).filter(|count| *count > 0)?;
-            Some(Topic {
-                name,
-                partitions,
-                subscribers,
-            })
-        });
-        let mut topics: Vec<_> = topics.collect();
-        topics.sort_unstable_by_key(|topic| topic.name);
-        Group {
+        let wishes = Wishes::of(order.iter().map(|place| &members[*place]));
+        let mut group = Group {
             members,
             order,
-            topics,
+            topics: Vec::new(),
+            suits: Vec::new(),
+        };
+        let mut topics: Vec<_> = wishes.topics.into_iter().collect();
+        topics.sort_unstable_by_key(|(name, _)| *name);
+        let mut suits: HashMap<Vec<usize>, usize> = HashMap::new();
+        for (name, wanted_in) in topics {
+            let Some(partitions) = partition_count(name).filter(|count| *count > 0) else {
+                continue;
+            };
+            let suit = suits.entry(wanted_in).or_insert_with_key(|wanted_in| {
+                let members = wanted_in.iter().flat_map(|list| &wishes.members[*list]);
+                let mut suit: Suit = members.copied().collect();
+                suit.sort_unstable();
+                group.suits.push(suit);
+                group.suits.len() - 1
+            });
+            group.topics.push(Topic {
+                name,
+                partitions,
+                suit: *suit,
+            });
         }
+        group
+    }
+
+    /// Who wants to read a topic.
+    pub(super) fn subscribers(&self, topic: &Topic<'_>) -> &[Rank] {
+        &self.suits[topic.suit]
     }
 
     /// The members, by rank.
@@ -115,5 +128,44 @@ impl<'m, 'a> Group<'m, 'a> {
             named[*place].topics = topics.collect();
         }
         named
+    }
+}
+
+/// The lists of topics that members want. Many members have the same list, and it may be long: it is
+/// looked at once.
+struct Wishes<'a> {
+    /// For each list, who has it.
+    members: Vec<Vec<Rank>>,
+    /// For each topic, the lists that it is in.
+    topics: HashMap<&'a str, Vec<usize>>,
+}
+
+impl<'a> Wishes<'a> {
+    /// The members' wishes, by rank.
+    fn of<'m>(members: impl Iterator<Item = &'m Member<'a>>) -> Wishes<'a>
+    where
+        'a: 'm,
+    {
+        let mut wishes = Wishes {
+            members: Vec::new(),
+            topics: HashMap::new(),
+        };
+        let mut lists: HashMap<&[&'a str], usize> = HashMap::new();
+        for (rank, member) in members.enumerate() {
+            let list = *lists.entry(&member.topics).or_insert(wishes.members.len());
+            if let Some(members) = wishes.members.get_mut(list) {
+                members.push(rank);
+                continue;
+            }
+            wishes.members.push(vec![rank]);
+            for topic in &member.topics {
+                let lists = wishes.topics.entry(*topic).or_default();
+                // Some name a topic twice.
+                if lists.last() != Some(&list) {
+                    lists.push(list);
+                }
+            }
+        }
+        wishes
     }
 }

@@ -8,10 +8,11 @@ pub(super) fn assign(group: &Group<'_, '_>) -> Shares {
     // Whose turn it is: it goes on from topic to topic.
     let mut turn = 0;
     for (number, topic) in group.topics.iter().enumerate() {
+        let members = group.subscribers(topic);
         for partition in topic.all(number) {
-            let next = topic.subscribers.partition_point(|rank| *rank < turn);
+            let next = members.partition_point(|rank| *rank < turn);
             // After the last member it is the first one's turn.
-            let next = topic.subscribers.get(next).unwrap_or(&topic.subscribers[0]);
+            let next = members.get(next).unwrap_or(&members[0]);
             shares[*next].push(partition);
             turn = next + 1;
         }

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use hashbrown::HashMap;
 
-use super::group::{Group, Partition, Rank, Shares};
+use super::group::{Group, Partition, Rank, Shares, Suit};
 
 pub(super) fn assign(group: &Group<'_, '_>) -> Shares {
     let claims = Claims::new(group);
@@ -111,12 +111,6 @@ impl Claim {
     }
 }
 
-/// Topics with the same subscribers: a partition of one of them is as good as of another.
-struct Suit<'g> {
-    subscribers: &'g [Rank],
-    topics: Vec<usize>,
-}
-
 /// What a member has of a suit.
 #[derive(Default)]
 struct Hand {
@@ -137,7 +131,7 @@ enum Movable {
 
 /// Who has what so far.
 struct Table<'g> {
-    suits: Vec<Suit<'g>>,
+    suits: &'g [Suit],
     /// For each member, by rank, what it has of each suit: never an empty hand.
     hands: Vec<BTreeMap<usize, Hand>>,
     /// How many partitions each member has.
@@ -146,23 +140,9 @@ struct Table<'g> {
 
 impl<'g> Table<'g> {
     fn new(group: &'g Group<'_, '_>) -> Table<'g> {
-        let mut places: HashMap<&[Rank], usize> = HashMap::new();
-        let mut suits: Vec<Suit<'g>> = Vec::new();
-        for (number, topic) in group.topics.iter().enumerate() {
-            let place = *places.entry(&topic.subscribers).or_insert_with(|| {
-                suits.push(Suit {
-                    subscribers: &topic.subscribers,
-                    topics: Vec::new(),
-                });
-                suits.len() - 1
-            });
-            suits[place].topics.push(number);
-        }
-        // What few can have is dealt first, while they have little.
-        suits.sort_by_key(|suit| suit.subscribers.len());
         let members = group.members().count();
         Table {
-            suits,
+            suits: &group.suits,
             hands: (0..members).map(|_| BTreeMap::new()).collect(),
             loads: vec![0; members],
         }
@@ -170,30 +150,28 @@ impl<'g> Table<'g> {
 
     /// Leaves to everybody what it has, and gives the rest to whoever has the least.
     fn deal(&mut self, group: &Group<'_, '_>, claims: &Claims) {
-        let mut rest: Vec<Vec<Partition>> = Vec::with_capacity(self.suits.len());
-        for (number, suit) in self.suits.iter().enumerate() {
-            let mut nobodys = Vec::new();
-            for topic in &suit.topics {
-                for partition in group.topics[*topic].all(*topic) {
-                    let holder = claims.of(partition).and_then(|claim| claim.holder);
-                    // It may have stopped wanting the topic.
-                    match holder.filter(|rank| suit.subscribers.binary_search(rank).is_ok()) {
-                        Some(rank) => {
-                            let hand = self.hands[rank].entry(number).or_default();
-                            hand.kept.push(partition);
-                            self.loads[rank] += 1;
-                        }
-                        None => nobodys.push(partition),
+        let mut rest = vec![Vec::new(); self.suits.len()];
+        for (number, topic) in group.topics.iter().enumerate() {
+            let subscribers = group.subscribers(topic);
+            for partition in topic.all(number) {
+                let holder = claims.of(partition).and_then(|claim| claim.holder);
+                // It may have stopped wanting the topic.
+                match holder.filter(|rank| subscribers.binary_search(rank).is_ok()) {
+                    Some(rank) => {
+                        let hand = self.hands[rank].entry(topic.suit).or_default();
+                        hand.kept.push(partition);
+                        self.loads[rank] += 1;
                     }
+                    None => rest[topic.suit].push(partition),
                 }
             }
-            rest.push(nobodys);
         }
-        for (number, partitions) in rest.into_iter().enumerate() {
-            if partitions.is_empty() {
-                continue;
-            }
-            let subscribers = self.suits[number].subscribers.iter();
+        let mut rest: Vec<_> = rest.into_iter().enumerate().collect();
+        rest.retain(|(_, partitions)| !partitions.is_empty());
+        // What few can have is dealt first, while they have little.
+        rest.sort_by_key(|(suit, _)| self.suits[*suit].len());
+        for (suit, partitions) in rest {
+            let subscribers = self.suits[suit].iter();
             let by_load = subscribers.map(|rank| Reverse((self.loads[*rank], *rank)));
             let mut by_load: BinaryHeap<_> = by_load.collect();
             for partition in partitions {
@@ -201,7 +179,7 @@ impl<'g> Table<'g> {
                 let (load, rank) = &mut least.0;
                 *load += 1;
                 self.loads[*rank] += 1;
-                let hand = self.hands[*rank].entry(number).or_default();
+                let hand = self.hands[*rank].entry(suit).or_default();
                 hand.free.push(partition);
             }
         }
@@ -333,7 +311,7 @@ impl Search {
                 continue;
             }
             self.opened[*suit] = true;
-            for rank in table.suits[*suit].subscribers {
+            for rank in &table.suits[*suit] {
                 if *rank == from || self.settled[*rank] || self.came[*rank].is_some() {
                     continue;
                 }

@@ -8,8 +8,9 @@ use millrace_wire::error::{ErrorCode, WireError};
 
 use super::member::{Member, millis};
 use super::timers::Timer;
-use super::{Assign, Effects, Group, GroupRules, InitialDelay, Now, Phase, Subscribed, Token};
-use crate::coordinator::api::{Assignor, JoinGroup, JoinedGroup, JoinedMember, SERVER_ASSIGNORS};
+use super::{Assign, Effects, Group, GroupRules, InitialDelay, Now, Phase, Token};
+use crate::coordinator::api::{Assignor, JoinGroup, JoinedGroup, JoinedMember};
+use crate::coordinator::assignor::Protocol;
 
 /// How long a member that joined for the first time may wait for the rebalance to end, whatever its
 /// session timeout: its client sends nothing meanwhile, and may have gone.
@@ -201,7 +202,7 @@ impl Group {
         }
         self.members.insert(Rc::clone(&id), member);
         self.protocol_type.clone_from(&join.protocol_type);
-        self.expire_at(&id, now.instant.plus(NEW_MEMBER_TIMEOUT));
+        self.keep_waiting(&id, now);
         if let Phase::Preparing {
             initial: Some(initial),
             ..
@@ -210,6 +211,14 @@ impl Group {
             initial.somebody_came = true;
         }
         self.prepare_if_settled(join.initial_delay_ms, now, effects);
+    }
+
+    /// A member's time begins anew: its session, or where it has never been answered, more.
+    fn keep_waiting(&mut self, id: &Rc<str>, now: Now) {
+        match self.members[id].is_new {
+            true => self.expire_at(id, now.instant.plus(NEW_MEMBER_TIMEOUT)),
+            false => self.heard_of(id, now),
+        }
     }
 
     /// A member's join request waits from now on. One that it had waiting is answered: the client has
@@ -263,7 +272,7 @@ impl Group {
         let wants_the_same = wanted == assign.topics(&member.metadata(&self.protocol));
         self.instances.insert(instance_id, Rc::clone(id));
         self.members.insert(Rc::clone(id), member);
-        self.heard_of(id, now);
+        self.keep_waiting(id, now);
         matches!(self.phase, Phase::Stable)
             && wants_the_same
             && self.choose_protocol() == self.protocol
@@ -409,8 +418,8 @@ impl Group {
         for member in self.members.values_mut() {
             member.synced = false;
         }
-        if self.assigns_here() {
-            self.assign_here(assign);
+        if let Some(protocol) = self.own_protocol() {
+            self.assign_here(protocol, assign);
             self.phase = Phase::Stable;
         } else {
             // Written down when the assignment is there; a restart before that begins a new round.
@@ -421,21 +430,11 @@ impl Group {
         self.answer_all_joined(now, effects);
     }
 
-    fn assign_here(&mut self, assign: &dyn Assign) {
-        let members = self.in_order();
-        let subscribed: Vec<Subscribed<'_>> = members
-            .iter()
-            .map(|member| Subscribed {
-                member_id: &member.id,
-                instance_id: member.instance_id.as_deref(),
-                metadata: member.metadata(&self.protocol),
-            })
-            .collect();
-        let assignments = assign.assign(&self.protocol, &subscribed);
-        let ids: Vec<Rc<str>> = members.iter().map(|member| Rc::clone(&member.id)).collect();
-        for (id, assignment) in ids.iter().zip(assignments) {
-            let member = self.members.get_mut(id).expect("it was listed");
-            member.assignment = assignment;
+    fn assign_here(&mut self, protocol: Protocol, assign: &dyn Assign) {
+        for (id, assignment) in assign.assign(protocol, &self.joined_members()) {
+            if let Some(member) = self.members.get_mut(id.as_str()) {
+                member.assignment = assignment;
+            }
         }
     }
 
@@ -474,7 +473,7 @@ impl Group {
     /// The leader stays while it has joined. Where the coordinator can assign for somebody, that one
     /// leads: all others only follow then, whatever their clients can do.
     fn elect(&mut self) {
-        let is_known = SERVER_ASSIGNORS.contains(&self.protocol.as_str());
+        let is_known = Protocol::from_name(&self.protocol).is_some();
         let members = self.in_order();
         let joined = || members.iter().filter(|member| member.joining.is_some());
         let is_leader = |member: &&&Member| self.leader.as_ref() == Some(&member.id);

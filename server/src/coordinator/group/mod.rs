@@ -31,8 +31,9 @@ use millrace_wire::ids::{PartitionIndex, TopicName};
 
 use super::api::{
     Assignor, CONSUMER_PROTOCOL_TYPE, GroupAnswer, GroupDescription, GroupState, Joined,
-    JoinedGroup, ListedGroup, MemberIdentity, SERVER_ASSIGNORS,
+    JoinedGroup, JoinedMember, ListedGroup, MemberIdentity,
 };
+use super::assignor::Protocol;
 use super::record::OffsetValue;
 use member::Member;
 use timers::Timers;
@@ -67,20 +68,10 @@ pub struct GroupRules {
 
 /// Knows what members subscribe to, and how partitions are shared out.
 pub trait Assign {
-    /// What each of these members gets, in their order, by the assignor of this name.
-    fn assign(&self, protocol: &str, members: &[Subscribed<'_>]) -> Vec<Bytes>;
+    /// What each of these members gets, by its id.
+    fn assign(&self, protocol: Protocol, members: &[JoinedMember]) -> Vec<(String, Bytes)>;
     /// The topics that a member's metadata names; none if it cannot be read.
     fn topics(&self, metadata: &Bytes) -> Vec<TopicName>;
-}
-
-/// A member as an assignor sees it.
-pub struct Subscribed<'a> {
-    /// Its id.
-    pub member_id: &'a str,
-    /// Its lasting name.
-    pub instance_id: Option<&'a str>,
-    /// Its subscription.
-    pub metadata: Bytes,
 }
 
 /// What follows from an input.
@@ -260,12 +251,16 @@ impl Group {
             .collect()
     }
 
-    /// Whether the coordinator makes the assignments of this generation.
+    /// How the coordinator makes the assignments of this generation, if it does.
+    fn own_protocol(&self) -> Option<Protocol> {
+        let leader = self.members.get(self.leader.as_ref()?)?;
+        let is_asked = leader.assignor == Assignor::Coordinator
+            && self.protocol_type == CONSUMER_PROTOCOL_TYPE;
+        Protocol::from_name(&self.protocol).filter(|_| is_asked)
+    }
+
     fn assigns_here(&self) -> bool {
-        let leader = self.leader.as_ref().and_then(|id| self.members.get(id));
-        leader.is_some_and(|leader| leader.assignor == Assignor::Coordinator)
-            && self.protocol_type == CONSUMER_PROTOCOL_TYPE
-            && SERVER_ASSIGNORS.contains(&self.protocol.as_str())
+        self.own_protocol().is_some()
     }
 
     /// Finds a member by what it says of itself.

@@ -130,6 +130,11 @@ impl Core {
             Purpose::Offsets { consumer, asked } => {
                 self.offsets_told(now, consumer, asked, answer.0);
             }
+            Purpose::Group {
+                consumer,
+                exchange,
+                number,
+            } => self.group_answered(now, consumer, exchange, number, answer.0),
         }
     }
 
@@ -202,12 +207,7 @@ impl Core {
     /// An unanswered request means that the connection, or what is behind it, does not work: what
     /// was sent on it is of unknown fate, and must not be answered after it was sent again.
     pub(super) fn request_timed_out(&mut self, now: Time, id: ConnectionId) {
-        let after = self.config.request_timeout;
-        self.abandon(
-            now,
-            id,
-            format!("a request was not answered within {after:?}"),
-        );
+        self.abandon(now, id, "a request was not answered in time".into());
     }
 
     /// The request will not be answered.
@@ -222,6 +222,11 @@ impl Core {
             Purpose::Offsets { consumer, asked } => {
                 self.offsets_lost(now, consumer, asked, error);
             }
+            Purpose::Group {
+                consumer,
+                exchange,
+                number,
+            } => self.group_lost(now, consumer, exchange, number, error),
         }
     }
 

@@ -3,6 +3,7 @@
 use millrace_wire::native::Request;
 
 use super::consumer::FetchId;
+use super::group::Exchange;
 use super::metadata::PartitionKey;
 use super::producer::BatchId;
 use super::time::Time;
@@ -39,6 +40,11 @@ pub(crate) enum Purpose {
     Offsets {
         consumer: ConsumerId,
         asked: Vec<(PartitionKey, u64)>,
+    },
+    Group {
+        consumer: ConsumerId,
+        exchange: Exchange,
+        number: u64,
     },
 }
 

@@ -11,19 +11,21 @@ use millrace_wire::ids::{Offset, PartitionIndex, TopicName};
 
 use crate::coordinator::api::{
     Assignor, CommitOffsets, CommittedOffset, FetchOffsets, GroupAnswer, JoinGroup, Joined,
-    JoinedGroup, LeavingMember, MemberIdentity, SyncGroup,
+    JoinedGroup, JoinedMember, LeavingMember, MemberIdentity, SyncGroup,
 };
-use crate::coordinator::group::{Assign, Effects, Group, GroupRules, Now, Subscribed, Token};
+use crate::coordinator::assignor::Protocol;
+use crate::coordinator::group::{Assign, Effects, Group, GroupRules, Now, Token};
 use crate::coordinator::settings::GroupSettings;
 
 /// Metadata is a list of topics with spaces between; each member gets what it told, with its place.
 pub(super) struct Words;
 
 impl Assign for Words {
-    fn assign(&self, protocol: &str, members: &[Subscribed<'_>]) -> Vec<Bytes> {
+    fn assign(&self, protocol: Protocol, members: &[JoinedMember]) -> Vec<(String, Bytes)> {
         let told = members.iter().enumerate().map(|(place, member)| {
             let topics = String::from_utf8_lossy(&member.metadata).into_owned();
-            Bytes::from(format!("{protocol}/{place}: {topics}"))
+            let share = format!("{}/{place}: {topics}", protocol.name());
+            (member.member_id.clone(), Bytes::from(share))
         });
         told.collect()
     }
