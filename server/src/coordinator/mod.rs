@@ -124,18 +124,18 @@ impl<E: Env> Coordinators<E> {
     }
 
     /// A topic has come, gone or grown.
-    pub fn topics_changed(&self, changed: &TopicName, is_deleted: bool) {
+    pub async fn topics_changed(&self, changed: &TopicName, is_deleted: bool) {
         for coordinator in self.all() {
-            coordinator.topics_changed(changed, is_deleted);
+            coordinator.topics_changed(changed, is_deleted).await;
         }
     }
 
     /// Forgets offsets that nobody has used for long.
-    pub async fn expire_offsets(&self, env: &E) {
+    pub async fn expire_offsets(&self) {
         for coordinator in self.all() {
             coordinator
-                .for_each(|group, rules, assign, now| group.expire_offsets(rules, assign, now));
-            env.yield_now().await;
+                .for_each(|group, rules, assign, now| group.expire_offsets(rules, assign, now))
+                .await;
         }
     }
 
