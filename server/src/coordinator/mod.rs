@@ -21,7 +21,7 @@ use std::rc::Rc;
 use hashbrown::HashMap;
 use millrace_shard::env::Env;
 use millrace_shard::log::Partition;
-use millrace_wire::error::{ErrorCode, WireError};
+use millrace_wire::error::WireError;
 use millrace_wire::ids::{PartitionIndex, TopicName};
 
 use api::{GroupAnswer, GroupCall, ListedGroup};
@@ -142,15 +142,4 @@ impl<E: Env> Coordinators<E> {
     fn all(&self) -> Vec<Rc<Coordinator<E>>> {
         self.hosted.borrow().values().cloned().collect()
     }
-}
-
-/// The answer where a group's name cannot be one.
-pub fn check_group_id(group: &str) -> Result<(), WireError> {
-    if group.is_empty() {
-        return Err(WireError::new(
-            ErrorCode::InvalidGroupId,
-            "a group's name cannot be empty; set group.id",
-        ));
-    }
-    Ok(())
 }

@@ -562,10 +562,6 @@ fn of_no_group(group: &str, request: &GroupRequest) -> Option<Outcome> {
             ErrorCode::GroupIdNotFound,
             format!("there is no group '{group}'; list the groups to see those that there are"),
         ))),
-        GroupRequest::Leave(_) => Some(Err(WireError::new(
-            ErrorCode::UnknownMemberId,
-            format!("there is no group '{group}', and so it has no members"),
-        ))),
         _ => None,
     }
 }
