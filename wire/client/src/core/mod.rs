@@ -12,8 +12,7 @@
 //! - [`producer`]: batching, order, retries. [`consumer`]: positions, prefetch, long polling.
 //! - `group`: membership in a group of consumers: joining, giving up, committing.
 //! - `linking`, `asking`, `identifying`, `producing`, `consuming`, `grouping`: how the [`Core`] ties
-//!   them together, one
-//!   concern each.
+//!   them together, one concern each.
 
 mod asking;
 mod connections;
