@@ -185,15 +185,16 @@ export async function connect(address, load) {
 
     // What needs a producer id.
 
-    async idempotent({ topic }) {
+    async idempotent({ topic, turns }) {
       const careful = kafka.producer({
         idempotent: true,
         createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
-        retry: { retries: 1 }
+        maxInFlightRequests: 1,
+        retry: { retries: 20, initialRetryTime: 20, maxRetryTime: 100 }
       })
       try {
         await careful.connect()
-        await careful.send({ topic, messages: [{ value: 'once' }] })
+        for (const messages of turns) await careful.send({ topic, messages })
       } finally {
         await careful.disconnect()
       }

@@ -233,11 +233,11 @@ export async function connect(address, load) {
 
     // What needs a producer id.
 
-    async idempotent({ topic }) {
-      // One try more than it counts as endless.
-      const careful = new Producer({ ...common, idempotent: true, retries: 2 })
+    async idempotent({ topic, turns }) {
+      const careful = new Producer({ ...common, idempotent: true, retries: 20, retryDelay: 20 })
+      const message = ({ value, partition }) => ({ topic, value: Buffer.from(value), partition })
       try {
-        await careful.send({ messages: [{ topic, value: Buffer.from('once'), partition: 0 }] })
+        for (const records of turns) await careful.send({ messages: records.map(message) })
       } finally {
         await careful.close()
       }
