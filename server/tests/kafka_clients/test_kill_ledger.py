@@ -12,11 +12,11 @@ class Told:
     """A ledger, and what clients say in a few words."""
 
     def __init__(self):
-        self.ledger = Ledger({"topic": PRODUCER}, 2, lambda producer, number: value_of(1, producer, number))
+        self.ledger = Ledger({"topic": (PRODUCER,)}, 2, lambda producer, number: value_of(1, producer, number))
 
     def acknowledge(self, *numbers: int, at: int = 0, place=HERE):
         for offset, number in enumerate(numbers, at):
-            self.ledger.acknowledge(place, offset, number)
+            self.ledger.acknowledge(PRODUCER, place, offset, number)
 
     def give(self, reader: str, *numbers: int, at: int = 0, place=HERE):
         for offset, number in enumerate(numbers, at):
@@ -103,7 +103,7 @@ def test_two_acknowledged_at_one_offset(told):
 def test_changed_bytes(told, value):
     told.acknowledge(0)
     told.ledger.give("fresh", HERE, 0, key_of(PRODUCER, 0), value)
-    told.says("topic/0 offset 0", "record 0 with other bytes")
+    told.says("topic/0 offset 0", f"record 0 of {PRODUCER} with other bytes")
 
 
 @pytest.mark.parametrize("key", [None, b"", b"sender", b"sender:x", b"other:0", b"\xff:0"])
