@@ -101,6 +101,7 @@ const CASES: &[Case] = &[
     ),
     (
         &["produce", "a", "--acks", "most"],
+        &["produce", "a", "--idempotent", "perhaps"],
         2,
         &["one of 0, 1 and all", "'most'"],
     ),

@@ -181,6 +181,7 @@ fn shard_config(data_directory: PathBuf) -> ShardConfig {
         flush_bytes: 64 << 10,
         index_interval_bytes: 4096,
         open_files_max: 64,
+        producer_expiration: Duration::from_secs(86_400),
         housekeeping_interval: Duration::from_secs(1),
         space_interval: Duration::from_secs(1),
     }

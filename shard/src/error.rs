@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use millrace_wire::error::{ErrorCode, WireError};
-use millrace_wire::ids::{Offset, PartitionId, ShardId};
+use millrace_wire::ids::{Offset, PartitionId, ProducerEpoch, ProducerId, ShardId};
 
 use crate::journal::JournalError;
 use crate::segment::SegmentError;
@@ -70,6 +70,38 @@ pub enum StorageError {
     /// The batch itself cannot be taken.
     #[error("the record batch cannot be stored: {0}")]
     InvalidBatch(String),
+    /// A later life of the idempotent producer has written to the partition.
+    #[error(
+        "producer {producer} sent a batch of epoch {epoch} to partition {partition}, where its epoch \
+         {current} has taken over; close this producer, or get a new producer id and begin anew"
+    )]
+    InvalidProducerEpoch {
+        /// The partition.
+        partition: PartitionId,
+        /// The producer.
+        producer: ProducerId,
+        /// The batch's epoch.
+        epoch: ProducerEpoch,
+        /// The latest.
+        current: ProducerEpoch,
+    },
+    /// A batch of an idempotent producer is neither the next one nor among the last five.
+    #[error(
+        "producer {producer} sent sequence number {sequence} to partition {partition}, where \
+         {expected} comes next: a batch before it is missing, or it was sent again too late to be \
+         told from others; find out what of the producer's records is there, get a new producer id \
+         or epoch and begin with sequence number 0"
+    )]
+    OutOfOrderSequence {
+        /// The partition.
+        partition: PartitionId,
+        /// The producer.
+        producer: ProducerId,
+        /// The batch's first sequence number.
+        sequence: i32,
+        /// What it should be.
+        expected: i32,
+    },
     /// The shard is closing or has closed.
     #[error("the broker is shutting down; connect again when it is back")]
     ShuttingDown,
@@ -125,6 +157,8 @@ impl StorageError {
                 ErrorCode::CorruptMessage
             }
             StorageError::DiskReserve { .. } => ErrorCode::DiskReserveReached,
+            StorageError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+            StorageError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
             StorageError::ShuttingDown => ErrorCode::ShuttingDown,
             StorageError::Segment(SegmentError::TooManyOpenFiles { .. }) => ErrorCode::Overloaded,
             StorageError::Io { .. }

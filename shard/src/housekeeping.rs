@@ -1,5 +1,6 @@
 //! What a shard does by itself, in the background: giving journal files and pinned memory back,
-//! retention by size and time, watching free disk space, unlinking what was removed.
+//! retention by size and time, forgetting producers that are gone, watching free disk space,
+//! unlinking what was removed.
 //!
 //! Retention works as Kafka's does, by whole segments: one goes when its newest record is too old,
 //! or when what is kept without it is still enough. The new log start is durable before any file
@@ -169,6 +170,7 @@ pub(crate) async fn keep_house<E: Env>(
             let Some(partition) = registry.get(id) else {
                 continue;
             };
+            partition.expire_producers(now_ms);
             if partition.retention_unknown() {
                 first_looks += 1;
                 if first_looks > FIRST_LOOKS_PER_ROUND {

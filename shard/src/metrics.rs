@@ -39,6 +39,8 @@ counters! {
     RecordsAppended = "records_appended",
     /// Batches appended.
     BatchesAppended = "batches_appended",
+    /// Batches of idempotent producers that were here already and were not appended again.
+    DuplicateBatches = "duplicate_batches",
     /// Bytes of batches appended.
     BytesAppended = "bytes_appended",
     /// Appends that were refused (no space, damage, shutdown).

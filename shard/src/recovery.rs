@@ -10,6 +10,13 @@
 //! lies between is taken by batches without records: a consumer that was further than the disk is
 //! now never sees other records at offsets that it has read.
 //!
+//! The same holds for what a partition remembers of idempotent producers: the checkpoint's snapshot
+//! and every batch since. Where a batch of such a producer cannot be read, or may be among those
+//! that cannot, the partition is damaged even if its segments hold the batch: whether something
+//! comes again could not be told, and would be stored twice. An operator who accepts the loss
+//! accepts that. (Forgetting the producer instead would store it twice without a word; reading
+//! segments at a start would make it as long as they are.)
+//!
 //! What proves a partition whole after a group of which nothing is known: a batch later than that
 //! group, at the offset where the log ends. That settles batches. A log start cannot be settled so,
 //! which is why each is written to two groups (see `Partition::raise_log_start`): one damaged group
@@ -17,13 +24,14 @@
 
 use std::collections::BTreeMap;
 
-use millrace_wire::batch::BatchHeader;
+use millrace_wire::batch::{BATCH_HEADER_BYTES, BatchHeader};
 use millrace_wire::ids::{LogIndex, Offset, PartitionId, ShardId, Term};
 
+use crate::journal::planted::{self, Bug};
 use crate::journal::{
     DamagedGroup, LostEntry, OwnedEntry, PartitionCheckpoint, RecoveredItem, Recovery, Sequence,
 };
-use crate::log::{CachedBatch, StartState};
+use crate::log::{CachedBatch, Numbered, Producers, StartState};
 
 /// Where a group was lost of which nothing is known, so many offsets are passed over that none of
 /// those it may have given out is given out again. That a shard loses so many records at once is
@@ -40,11 +48,16 @@ pub(crate) struct Rebuilt {
 }
 
 /// Takes the partitions out of what a journal gave back, and tells the log what was damaged.
-pub(crate) fn rebuild(shard: ShardId, recovery: &mut Recovery) -> Rebuilt {
+/// Idempotent producers count as used at `now_ms`, wall clock, where nothing says when they were.
+pub(crate) fn rebuild(shard: ShardId, recovery: &mut Recovery, now_ms: i64) -> Rebuilt {
     let mut replay = Replay::new(
         std::mem::take(&mut recovery.checkpoint),
         recovery.checkpoint_through,
+        now_ms,
     );
+    for (partition, piece) in std::mem::take(&mut recovery.producers) {
+        replay.take_in(partition, &piece);
+    }
     if let Some(torn) = recovery.torn {
         let dropped = torn.whole_groups_dropped;
         tracing::info!(%shard, first = %torn.sequence, dropped, "the journal's unacknowledged end was cut off");
@@ -61,7 +74,11 @@ pub(crate) fn rebuild(shard: ShardId, recovery: &mut Recovery) -> Rebuilt {
             }
         }
     }
-    let rebuilt = replay.finish();
+    let mut rebuilt = replay.finish();
+    if planted::is(Bug::ProducersForgotten) {
+        let states = rebuilt.partitions.values_mut();
+        states.for_each(|start| start.producers = Producers::default());
+    }
     for (id, start) in &rebuilt.partitions {
         if let Some(from) = start.damaged {
             tracing::error!(
@@ -88,6 +105,18 @@ struct Replayed {
     suspect: bool,
     /// Nothing since such a group says how far the log had come.
     end_unknown: bool,
+    window: Window,
+}
+
+/// How what is known of idempotent producers came about.
+#[derive(Default)]
+struct Window {
+    /// Every batch before this is in it, but those that are known to be of no such producer.
+    end: Offset,
+    /// A group was lost that may have held batches from there on.
+    unsure: bool,
+    /// Something that belongs in it is lost.
+    lost: bool,
 }
 
 impl Replayed {
@@ -100,6 +129,7 @@ impl Replayed {
             last_term: checkpoint.safe.term,
             damaged: checkpoint.damaged,
             claimed: checkpoint.log_end,
+            producers: Producers::default(),
         };
         let end = state.safe.next_offset;
         let mut replayed = Replayed {
@@ -110,6 +140,10 @@ impl Replayed {
             claimed_by_checkpoint: checkpoint.log_end,
             suspect: false,
             end_unknown: false,
+            window: Window {
+                end: checkpoint.log_end,
+                ..Window::default()
+            },
         };
         if end >= checkpoint.log_end {
             // With every batch in segments, what came last is known from the checkpoint alone.
@@ -141,6 +175,29 @@ impl Replayed {
         }
         self.suspect = false;
         self.push(batch);
+    }
+
+    /// Takes note of a batch's producer, if it has one. The batch came after the checkpoint.
+    fn remember(&mut self, batch: &CachedBatch, now_ms: i64) {
+        let (window, producers) = (&mut self.window, &mut self.state.producers);
+        if batch.base_offset < window.end {
+            // What was here before was given up, or never got here.
+            producers.cut(batch.base_offset);
+        }
+        window.lost |= window.unsure && batch.base_offset > window.end;
+        window.unsure = false;
+        window.end = batch.next_offset();
+        if batch.batch.len() < BATCH_HEADER_BYTES {
+            return;
+        }
+        // Numbers that no producer gives are not taken in the first place.
+        if let Ok(Some(numbered)) = Numbered::of(&batch.batch, batch.record_count) {
+            producers.replay(numbered, batch.base_offset, batch.max_timestamp, now_ms);
+        }
+    }
+
+    fn take_in(&mut self, piece: &[u8], now_ms: i64) {
+        self.window.lost |= self.state.producers.take_in(piece, now_ms).is_err();
     }
 
     /// The next batch of the contiguous part.
@@ -200,6 +257,9 @@ impl Replayed {
         if !is_in_checkpoint {
             self.claimed_by_checkpoint = self.claimed;
             (self.suspect, self.end_unknown) = (false, false);
+            (self.window.unsure, self.window.lost) = (false, false);
+            self.window.end = log_end;
+            self.state.producers.cut(log_end);
             self.state.damaged = None;
         }
     }
@@ -208,7 +268,7 @@ impl Replayed {
         // What is missing below the log start is missed by nobody.
         let mut claimed = self.claimed.max(self.claimed_by_checkpoint);
         let missing = self.end < claimed && claimed > self.state.log_start;
-        if missing || self.suspect {
+        if missing || self.suspect || self.window.lost {
             let from = self.end.max(self.state.log_start);
             self.state.damaged = Some(self.state.damaged.map_or(from, |known| known.min(from)));
         }
@@ -225,10 +285,15 @@ struct Replay {
     partitions: BTreeMap<PartitionId, Replayed>,
     checkpoint_through: Sequence,
     partitions_may_be_missing: bool,
+    now_ms: i64,
 }
 
 impl Replay {
-    fn new(checkpoint: Vec<PartitionCheckpoint>, checkpoint_through: Sequence) -> Replay {
+    fn new(
+        checkpoint: Vec<PartitionCheckpoint>,
+        checkpoint_through: Sequence,
+        now_ms: i64,
+    ) -> Replay {
         let partitions = checkpoint
             .into_iter()
             .map(|state| (state.partition, Replayed::of(state)))
@@ -237,11 +302,20 @@ impl Replay {
             partitions,
             checkpoint_through,
             partitions_may_be_missing: false,
+            now_ms,
+        }
+    }
+
+    /// What the checkpoint says of a partition's producers.
+    fn take_in(&mut self, id: PartitionId, piece: &[u8]) {
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.take_in(piece, self.now_ms);
         }
     }
 
     fn apply(&mut self, sequence: Sequence, entry: OwnedEntry) {
         let is_in_checkpoint = sequence <= self.checkpoint_through;
+        let now_ms = self.now_ms;
         let id = entry.partition();
         let Some(partition) = self.find_or_make(id, is_in_checkpoint, &entry) else {
             return;
@@ -258,7 +332,7 @@ impl Replay {
                 let max_timestamp =
                     BatchHeader::parse(&batch).map_or(-1, |header| header.max_timestamp);
                 let held_bytes = batch.len() as u64;
-                partition.append(CachedBatch {
+                let batch = CachedBatch {
                     base_offset,
                     record_count,
                     index,
@@ -267,7 +341,14 @@ impl Replay {
                     sequence,
                     held_bytes,
                     batch,
-                });
+                };
+                if !is_in_checkpoint {
+                    partition.remember(&batch, now_ms);
+                }
+                partition.append(batch);
+            }
+            OwnedEntry::Producers { snapshot, .. } if !is_in_checkpoint => {
+                partition.take_in(&snapshot, now_ms);
             }
             OwnedEntry::PartitionRemoved { .. } if !is_in_checkpoint => {
                 self.partitions.remove(&id);
@@ -285,7 +366,11 @@ impl Replay {
                 partition.claimed = partition.claimed.max(state.log_end);
                 partition.state.damaged = partition.state.damaged.or(state.damaged);
             }
-            OwnedEntry::PartitionCreated(_) | OwnedEntry::PartitionRemoved { .. } => {}
+            // Before the checkpoint, which says the same; the last is for the checkpoint alone.
+            OwnedEntry::PartitionCreated(_)
+            | OwnedEntry::PartitionRemoved { .. }
+            | OwnedEntry::Producers { .. }
+            | OwnedEntry::ProducersCheckpoint { .. } => {}
         }
     }
 
@@ -302,10 +387,13 @@ impl Replay {
                 OwnedEntry::PartitionCreated(state) => {
                     self.partitions.insert(id, Replayed::of(*state));
                 }
+                // Saved from a damaged group. What it remembered of producers is not known.
                 OwnedEntry::Checkpoint(state) => {
-                    self.partitions
-                        .entry(id)
-                        .or_insert_with(|| Replayed::of(*state));
+                    self.partitions.entry(id).or_insert_with(|| {
+                        let mut partition = Replayed::of(*state);
+                        partition.window.lost = state.log_end > Offset::ZERO;
+                        partition
+                    });
                 }
                 // Its creation was in a group that cannot be read. Unless it is whole from its very
                 // first batch on, the claim of this one will show that something is missing.
@@ -315,7 +403,9 @@ impl Replay {
                         .or_insert_with(|| Replayed::of(nothing(id)));
                 }
                 // These prove that it is there, not how far it had come.
-                OwnedEntry::SegmentSafe { .. } | OwnedEntry::LogStart { .. }
+                OwnedEntry::SegmentSafe { .. }
+                | OwnedEntry::LogStart { .. }
+                | OwnedEntry::Producers { .. }
                     if self.partitions_may_be_missing =>
                 {
                     self.partitions.entry(id).or_insert_with(|| Replayed {
@@ -341,6 +431,7 @@ impl Replay {
                 self.partitions_may_be_missing = true;
                 self.partitions.values_mut().for_each(|partition| {
                     (partition.suspect, partition.end_unknown) = (true, true);
+                    partition.window.unsure = true;
                 });
             }
         }
@@ -353,15 +444,21 @@ impl Replay {
             .or_insert_with(|| Replayed::of(nothing(entry.partition)));
         partition.claimed = partition.claimed.max(entry.log_end);
         // Not a batch: what changed is unknown until something later settles it.
-        partition.suspect |= entry.index == LogIndex(0);
+        partition.suspect |= entry.index == LogIndex(0) && !entry.of_producers;
+        partition.window.lost |= entry.of_producers;
     }
 
     fn finish(self) -> Rebuilt {
-        let partitions = self
-            .partitions
-            .into_iter()
-            .map(|(id, replayed)| (id, replayed.finish()))
-            .collect();
+        let finished = self.partitions.into_iter().map(|(id, replayed)| {
+            if replayed.window.lost {
+                tracing::error!(
+                    partition = %id,
+                    "the journal lost something of an idempotent producer's batches: whether one of them comes again could not be told"
+                );
+            }
+            (id, replayed.finish())
+        });
+        let partitions = finished.collect();
         Rebuilt {
             partitions,
             partitions_may_be_missing: self.partitions_may_be_missing,

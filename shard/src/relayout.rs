@@ -20,6 +20,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use millrace_wire::batch::{BATCH_HEADER_BYTES, batch_producer};
 use millrace_wire::ids::{LogIndex, Offset, PartitionId, ShardId};
 
 use crate::env::Env;
@@ -27,7 +28,7 @@ use crate::error::StorageError;
 use crate::journal::{
     self, Checkpoint, Entry, Journal, JournalConfig, JournalOwner, PartitionCheckpoint, Sequence,
 };
-use crate::log::StartState;
+use crate::log::{PRODUCERS_PIECE_BYTES, StartState};
 use crate::{missing, recovery};
 
 /// The directory of all journals, in the data directory.
@@ -205,7 +206,8 @@ impl<E: Env> Place<E> {
                 ..template.clone()
             };
             let mut recovery = journal::recover(&self.env, &config).await?;
-            let rebuilt = recovery::rebuild(shard, &mut recovery);
+            let now_ms = self.env.wall_clock_ms();
+            let rebuilt = recovery::rebuild(shard, &mut recovery, now_ms);
             let noted = missing::is_noted(&self.env, &config.directory).await?;
             if rebuilt.partitions_may_be_missing || noted {
                 return Err(damaged_journal(shard, found.len()));
@@ -289,6 +291,10 @@ fn no_such_owner(shard: ShardId, partition: PartitionId, owner: u16) -> StorageE
     StorageError::Inconsistent { shard, detail }
 }
 
+fn is_idempotent(batch: &[u8]) -> bool {
+    batch.len() >= BATCH_HEADER_BYTES && batch_producer(batch).is_some()
+}
+
 /// One new journal.
 struct Writer<E: Env> {
     journal: Rc<Journal<E, ()>>,
@@ -299,6 +305,8 @@ struct Writer<E: Env> {
 #[derive(Default)]
 struct States {
     partitions: RefCell<BTreeMap<PartitionId, PartitionCheckpoint>>,
+    /// Snapshots of idempotent producers, in pieces.
+    producers: RefCell<BTreeMap<PartitionId, Vec<Vec<u8>>>>,
     oldest_needed: Cell<Option<Sequence>>,
 }
 
@@ -308,6 +316,12 @@ impl JournalOwner for States {
         Checkpoint {
             partitions,
             oldest_needed: self.oldest_needed.get(),
+        }
+    }
+
+    fn producers(&self, put: &mut dyn FnMut(PartitionId, &[u8])) {
+        for (id, pieces) in &*self.producers.borrow() {
+            pieces.iter().for_each(|piece| put(*id, piece));
         }
     }
 }
@@ -333,7 +347,9 @@ impl<E: Env> Writer<E> {
         Ok(Writer { journal, state })
     }
 
-    /// Writes a partition's state, then the batches that are not in its segments.
+    /// Writes a partition's state and its producers, then the batches that are not in its segments.
+    /// Those are in the state of the producers already, which changes nothing: see
+    /// [`crate::log::Producers::replay`].
     async fn take_over(&self, id: PartitionId, start: StartState) -> Result<(), StorageError> {
         let empty = start.tail.is_empty();
         // Of a damaged partition the journal keeps how far it had come, as the old one did.
@@ -360,6 +376,23 @@ impl<E: Env> Writer<E> {
             damaged: start.damaged,
         };
         self.put(Entry::PartitionCreated(state), state).await?;
+        let mut pieces = Vec::new();
+        // Which have expired is for the shard to say.
+        let keep = |piece: &[u8]| pieces.push(piece.to_vec());
+        start
+            .producers
+            .encode(i64::MIN, u64::MAX, PRODUCERS_PIECE_BYTES, keep);
+        if !pieces.is_empty() {
+            let mut all = self.state.producers.borrow_mut();
+            all.insert(id, pieces.clone());
+        }
+        for snapshot in &pieces {
+            let entry = Entry::Producers {
+                partition: id,
+                snapshot,
+            };
+            self.put(entry, state).await?;
+        }
         for batch in &start.tail {
             state.log_end = batch.next_offset().max(claimed);
             (state.last_index, state.last_term) = (batch.index, batch.term);
@@ -369,6 +402,7 @@ impl<E: Env> Writer<E> {
                 term: batch.term,
                 base_offset: batch.base_offset,
                 record_count: batch.record_count,
+                idempotent: is_idempotent(&batch.batch),
                 batch: &batch.batch,
             };
             self.put(entry, state).await?;

@@ -55,10 +55,18 @@ pub struct ShardConfig {
     pub index_interval_bytes: u32,
     /// Most segment files that are kept open.
     pub open_files_max: usize,
+    /// How long an idempotent producer is remembered that sends nothing to a partition.
+    pub producer_expiration: Duration,
     /// How often retention looks.
     pub housekeeping_interval: Duration,
     /// How often free space is looked at.
     pub space_interval: Duration,
+}
+
+impl ShardConfig {
+    pub(crate) fn producer_expiration_ms(&self) -> u64 {
+        u64::try_from(self.producer_expiration.as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// One shard's storage.
@@ -146,6 +154,18 @@ impl<E: Env> JournalOwner for Registry<E> {
             oldest_needed: self.shared.oldest_needed(),
         }
     }
+
+    fn producers(&self, put: &mut dyn FnMut(PartitionId, &[u8])) {
+        let partitions = self.partitions.borrow();
+        let mut remembering: Vec<_> = partitions
+            .values()
+            .filter(|partition| partition.producers() > 0)
+            .collect();
+        remembering.sort_unstable_by_key(|partition| partition.id());
+        for partition in remembering {
+            partition.snapshot_producers(&mut |piece| put(partition.id(), piece));
+        }
+    }
 }
 
 impl<E: Env> Shard<E> {
@@ -158,7 +178,7 @@ impl<E: Env> Shard<E> {
             .await
             .map_err(StorageError::io("create", &config.journal.directory))?;
         let mut recovery = journal::recover(&env, &config.journal).await?;
-        let recovered = recovery::rebuild(config.shard, &mut recovery);
+        let recovered = recovery::rebuild(config.shard, &mut recovery, env.wall_clock_ms());
         let registry = Rc::new(Registry {
             partitions: RefCell::default(),
             shared: Rc::clone(&shared),
@@ -276,6 +296,7 @@ impl<E: Env> Shard<E> {
             ("partitions", self.registry.partitions.borrow().len() as u64),
             ("cached_bytes", shared.cache.used()),
             ("unwritten_bytes", shared.unwritten()),
+            ("producers", shared.producers() as u64),
             ("open_segment_files", shared.files.open_files() as u64),
             ("disk_space_low", u64::from(shared.low_space().is_some())),
             ("panics", shared.env.panics()),

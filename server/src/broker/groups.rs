@@ -19,9 +19,7 @@ impl<E: Env> Broker<E> {
         if self.is_draining() {
             return Err(shutting_down());
         }
-        let topic = self.groups_topic().await?;
-        let index = partition_of(&call.group, topic.topic.partitions);
-        let owner = self.owner(topic.partition(index.0)?);
+        let (index, owner) = self.group_place(&call.group).await?;
         if owner == self.shard_id {
             return self.coordinators.handle(index, call).await;
         }
@@ -29,6 +27,19 @@ impl<E: Env> Broker<E> {
             Reply::Group(answer) => Ok(answer),
             other => Err(wrong_reply(other)),
         }
+    }
+
+    /// The shard of this node that coordinates the group.
+    pub async fn group_coordinator(&self, group: &str) -> Result<ShardId, WireError> {
+        let (_, owner) = self.group_place(group).await?;
+        Ok(owner)
+    }
+
+    /// The partition of the internal topic that a group is kept in, and the shard that owns it.
+    async fn group_place(&self, group: &str) -> Result<(PartitionIndex, ShardId), WireError> {
+        let topic = self.groups_topic().await?;
+        let index = partition_of(group, topic.topic.partitions);
+        Ok((index, self.owner(topic.partition(index.0)?)))
     }
 
     async fn groups_topic(&self) -> Result<Rc<TopicEntry>, WireError> {
@@ -103,7 +114,7 @@ impl<E: Env> Broker<E> {
             Change::TopicDeleted { name, .. } => self.coordinators.topics_changed(name, true),
             Change::TopicCreated(topic) => self.coordinators.topics_changed(&topic.name, false),
             Change::PartitionsAdded { name, .. } => self.coordinators.topics_changed(name, false),
-            Change::ConfigChanged { .. } => {}
+            Change::ConfigChanged { .. } | Change::ProducerIdsAllocated { .. } => {}
         }
     }
 

@@ -135,8 +135,21 @@ impl<E: Env> Appending<E> {
         }
     }
 
+    /// Whether it is decided after another one, both of them in partitions of this shard.
+    pub fn is_decided_after(&self, other: &Appending<E>) -> bool {
+        match (&self.0, &other.0) {
+            (
+                Place::Here { appended, .. },
+                Place::Here {
+                    appended: other, ..
+                },
+            ) => appended.durable.is_after(&other.durable),
+            _ => false,
+        }
+    }
+
     /// Notifies `event`, once, when a batch in a partition of this shard is decided. Those of one
-    /// shard are in the order in which they got their places.
+    /// shard are in the order in which they got their places, but for duplicates.
     pub fn watch(&self, event: &Rc<Event>) {
         if let Place::Here { appended, .. } = &self.0 {
             appended.durable.watch(event);
@@ -243,6 +256,12 @@ impl<E: Env> Broker<E> {
             key_required: false,
         };
         let header = batch::validate_produced(&mut batch, &limits)?;
+        if header.attributes.is_transactional() {
+            return Err(WireError::new(
+                ErrorCode::UnsupportedVersion,
+                "transactions are not served yet; produce without a transactional.id",
+            ));
+        }
         Ok(CheckedBatch {
             partition,
             batch,
@@ -304,6 +323,8 @@ impl<E: Env> Broker<E> {
         let appended = partition
             .append(batch, record_count, max_timestamp)
             .map_err(|error| error.to_wire())?;
+        // A duplicate has the time at which it was appended.
+        let append_time_ms = append_time_ms.map(|now| appended.duplicate_of.unwrap_or(now));
         Ok(Appending(Place::Here {
             partition,
             appended,

@@ -194,6 +194,12 @@ configuration! {
             "How often retention is applied.";
     }
 
+    /// Idempotent producers: what tells a batch that is sent again from a new one.
+    section producers: Producers {
+        expiration_ms: Duration as Millis = "86400000" in "1000" to "31536000000",
+            "How long a partition remembers an idempotent producer that sends it nothing; one that comes back later goes on, but what it sends again is no longer told apart.";
+    }
+
     /// Recent batches in memory.
     section cache: Cache {
         bytes: u64 as Bytes = "128MiB" in "1MiB" to "1TiB",

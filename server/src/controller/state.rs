@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 
 use millrace_wire::error::{ErrorCode, WireError};
-use millrace_wire::ids::{PartitionId, PartitionIndex, TopicId, TopicName, TopicNameError};
+use millrace_wire::ids::{
+    PartitionId, PartitionIndex, ProducerId, TopicId, TopicName, TopicNameError,
+};
 
 use super::alike::check_alike;
 use crate::topic_config::{TopicConfig, TopicConfigError};
@@ -51,6 +53,19 @@ impl Topic {
         }
         config
     }
+}
+
+/// How many producer ids a shard gets at a time. Those that it has not given out when it ends are
+/// never given out; of 2^63 there are enough.
+pub const PRODUCER_IDS_AT_A_TIME: i64 = 1000;
+
+/// Producer ids that belong to whoever asked for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerIdRange {
+    /// The first.
+    pub first: ProducerId,
+    /// The first behind them.
+    pub end: ProducerId,
 }
 
 /// What someone wants changed.
@@ -104,6 +119,8 @@ pub enum Command {
         /// Only check.
         validate_only: bool,
     },
+    /// Hand out producer ids that nobody has had.
+    AllocateProducerIds,
 }
 
 /// One change of the state, as it is written down and as shards hear of it.
@@ -136,6 +153,20 @@ pub enum Change {
         /// How many there are.
         total: u32,
     },
+    /// Producer ids were handed out.
+    ProducerIdsAllocated {
+        /// The first that nobody has.
+        next: ProducerId,
+    },
+}
+
+/// What a command was for, as it is after the change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The topic that the command is about.
+    Topic(Topic),
+    /// To [`Command::AllocateProducerIds`].
+    ProducerIds(ProducerIdRange),
 }
 
 /// What a command comes to.
@@ -144,8 +175,17 @@ pub struct Decision {
     /// The change to write down; none if the command only asked whether it would be allowed, or
     /// changes nothing.
     pub change: Option<Change>,
-    /// The topic concerned, as it is after the change.
-    pub topic: Topic,
+    /// What the command was for.
+    pub outcome: Outcome,
+}
+
+impl Decision {
+    fn about_topic(change: Option<Change>, topic: Topic) -> Decision {
+        Decision {
+            change,
+            outcome: Outcome::Topic(topic),
+        }
+    }
 }
 
 /// What bounds the controller's decisions.
@@ -159,22 +199,31 @@ pub struct Rules {
     pub max_partitions: u32,
 }
 
-/// All topics.
+/// All topics, and how far producer ids are handed out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     revision: u64,
     topics: BTreeMap<TopicName, Topic>,
+    next_producer_id: ProducerId,
 }
 
 impl State {
     /// The state that a snapshot describes.
     #[must_use]
-    pub fn from_snapshot(revision: u64, topics: impl IntoIterator<Item = Topic>) -> State {
+    pub fn from_snapshot(
+        revision: u64,
+        topics: impl IntoIterator<Item = Topic>,
+        next_producer_id: ProducerId,
+    ) -> State {
         let topics = topics
             .into_iter()
             .map(|topic| (topic.name.clone(), topic))
             .collect();
-        State { revision, topics }
+        State {
+            revision,
+            topics,
+            next_producer_id,
+        }
     }
 
     /// How many changes led here.
@@ -194,6 +243,12 @@ impl State {
         self.topics.get(name)
     }
 
+    /// The first producer id that nobody has.
+    #[must_use]
+    pub fn next_producer_id(&self) -> ProducerId {
+        self.next_producer_id
+    }
+
     /// What `command` would change, or why it is refused. `new_id` is the identity that a new topic
     /// gets.
     pub fn decide(
@@ -211,7 +266,7 @@ impl State {
             } => {
                 let topic = self.new_topic(name, *partitions, configs, rules, new_id)?;
                 let change = (!validate_only).then(|| Change::TopicCreated(topic.clone()));
-                Ok(Decision { change, topic })
+                Ok(Decision::about_topic(change, topic))
             }
             Command::CreateInternalTopic {
                 name,
@@ -219,10 +274,7 @@ impl State {
                 configs,
             } => {
                 if let Some(topic) = self.topics.get(name) {
-                    return Ok(Decision {
-                        change: None,
-                        topic: topic.clone(),
-                    });
+                    return Ok(Decision::about_topic(None, topic.clone()));
                 }
                 let topic = Topic {
                     id: new_id,
@@ -231,7 +283,7 @@ impl State {
                     configs: configs.iter().cloned().collect(),
                 };
                 let change = Some(Change::TopicCreated(topic.clone()));
-                Ok(Decision { change, topic })
+                Ok(Decision::about_topic(change, topic))
             }
             Command::DeleteTopic { name, id } => {
                 let topic = self.find(name)?.clone();
@@ -245,10 +297,7 @@ impl State {
                     id: topic.id,
                     name: topic.name.clone(),
                 };
-                Ok(Decision {
-                    change: Some(change),
-                    topic,
-                })
+                Ok(Decision::about_topic(Some(change), topic))
             }
             Command::AlterConfig {
                 name,
@@ -265,7 +314,7 @@ impl State {
                 let (id, name) = (topic.id, topic.name.clone());
                 let change = (!validate_only && topic != *before)
                     .then_some(Change::ConfigChanged { id, name, configs });
-                Ok(Decision { change, topic })
+                Ok(Decision::about_topic(change, topic))
             }
             Command::CreatePartitions {
                 name,
@@ -283,9 +332,14 @@ impl State {
                     name: topic.name.clone(),
                     total: *total,
                 };
+                let change = (!validate_only).then_some(change);
+                Ok(Decision::about_topic(change, topic))
+            }
+            Command::AllocateProducerIds => {
+                let range = self.next_range()?;
                 Ok(Decision {
-                    change: (!validate_only).then_some(change),
-                    topic,
+                    change: Some(Change::ProducerIdsAllocated { next: range.end }),
+                    outcome: Outcome::ProducerIds(range),
                 })
             }
         }
@@ -314,7 +368,25 @@ impl State {
                     topic.partitions = topic.partitions.max(*total);
                 }
             }
+            Change::ProducerIdsAllocated { next } => {
+                self.next_producer_id = self.next_producer_id.max(*next);
+            }
         }
+    }
+
+    fn next_range(&self) -> Result<ProducerIdRange, WireError> {
+        let first = self.next_producer_id;
+        let end = first
+            .0
+            .checked_add(PRODUCER_IDS_AT_A_TIME)
+            .map(ProducerId)
+            .ok_or_else(|| {
+                WireError::new(
+                    ErrorCode::Unknown,
+                    "there are no producer ids left; produce without idempotence",
+                )
+            })?;
+        Ok(ProducerIdRange { first, end })
     }
 
     fn find(&self, name: &str) -> Result<&Topic, WireError> {
@@ -482,7 +554,42 @@ mod tests {
         if let Some(change) = &decision.change {
             state.apply(change);
         }
-        Ok(decision.topic)
+        match decision.outcome {
+            Outcome::Topic(topic) => Ok(topic),
+            Outcome::ProducerIds(range) => panic!("{range:?} is no topic"),
+        }
+    }
+
+    fn allocate(state: &mut State) -> Result<ProducerIdRange, ErrorCode> {
+        let decided = state.decide(&Command::AllocateProducerIds, &rules(), TopicId(0));
+        let decision = decided.map_err(|error| error.code)?;
+        state.apply(&decision.change.expect("it is written down"));
+        match decision.outcome {
+            Outcome::ProducerIds(range) => Ok(range),
+            Outcome::Topic(topic) => panic!("{topic:?} is no range"),
+        }
+    }
+
+    #[test]
+    fn producer_ids_are_handed_out_once_and_run_out_in_words() {
+        let mut state = State::default();
+        let mut end = ProducerId(0);
+        for revision in 1..5 {
+            let range = allocate(&mut state).expect("there are enough");
+            assert_eq!(range.first, end);
+            assert_eq!(range.end.0 - range.first.0, PRODUCER_IDS_AT_A_TIME);
+            assert_eq!(state.revision(), revision);
+            end = range.end;
+        }
+        // A change that comes out of order takes nothing back.
+        state.apply(&Change::ProducerIdsAllocated {
+            next: ProducerId(1),
+        });
+        assert_eq!(state.next_producer_id(), end);
+        let last = ProducerId(i64::MAX - 1);
+        state.apply(&Change::ProducerIdsAllocated { next: last });
+        assert_eq!(allocate(&mut state), Err(ErrorCode::Unknown));
+        assert_eq!(state.next_producer_id(), last);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::config::TOPIC_DEFAULTS;
 use crate::value_type::ValueType;
 
 /// Kafka's names for settings that mean the same.
-const SAME: [(&str, &str); 20] = [
+const SAME: [(&str, &str); 22] = [
     ("auto.create.topics.enable", "kafka.auto_create_topics"),
     ("compression.type", "topic.defaults.compression.type"),
     (
@@ -48,6 +48,11 @@ const SAME: [(&str, &str); 20] = [
         "groups.offset_metadata_max_bytes",
     ),
     ("offsets.topic.num.partitions", "groups.partitions"),
+    (
+        "offsets.retention.check.interval.ms",
+        "groups.offsets_retention_check_interval_ms",
+    ),
+    ("producer.id.expiration.ms", "producers.expiration_ms"),
     ("socket.request.max.bytes", "network.max_frame_bytes"),
 ];
 

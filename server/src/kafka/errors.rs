@@ -60,8 +60,6 @@ pub(super) fn group_offset_code(code: ErrorCode) -> i16 {
 pub(super) enum Refused {
     /// Transactional producers.
     Transactions,
-    /// Idempotent producers.
-    ProducerIds,
 }
 
 impl From<Refused> for WireError {
@@ -69,9 +67,6 @@ impl From<Refused> for WireError {
         let message = match refused {
             Refused::Transactions => {
                 "transactions are not served yet; produce without a transactional.id"
-            }
-            Refused::ProducerIds => {
-                "idempotent producers are not served yet; set enable.idempotence to false"
             }
         };
         WireError::new(ErrorCode::UnsupportedVersion, message)

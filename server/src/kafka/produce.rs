@@ -221,9 +221,6 @@ fn check_batch(batch: &[u8], version: i16) -> Result<(), WireError> {
     let Ok(header) = BatchHeader::parse(batch) else {
         return Ok(());
     };
-    if header.producer_id >= 0 {
-        return Err(Refused::ProducerIds.into());
-    }
     let zstd = header.attributes.compression() == Ok(Compression::Zstd);
     if zstd && version < FIRST_VERSION_WITH_ZSTD {
         return Err(WireError::new(

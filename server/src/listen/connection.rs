@@ -21,11 +21,12 @@ use super::frames::{Frame, FrameLimits, FrameReader};
 use super::greet::{Doorkeeper, Greeted, Turned, greet};
 use super::socket::{ReadHalf, WriteHalf, split};
 use crate::broker::count;
+use crate::kafka;
 use crate::native::handoff::MovedConnection;
 use crate::native::handshake::{self, Greeting, Wanted};
+use crate::native::session::{Peer, Session};
 use crate::session::outbox::{Outbox, Outgoing};
 use crate::session::{Framing, Held, Requests};
-use crate::{kafka, native};
 
 /// After an answer that ends the connection, how long the client's remaining bytes are thrown away:
 /// closing a socket that has unread bytes would destroy the answer on its way.
@@ -195,7 +196,12 @@ impl<E: Env> Connection<E> {
         let outbox = Rc::clone(&self.inside.outbox);
         let hello = handshake::accepted(greeting, &broker.node, broker.shard_id, limits);
         outbox.add(|out| out.splice(hello));
-        let session = native::session::Session::new(Rc::clone(broker), outbox, limits);
+        let named = Peer {
+            client_id: client.clone(),
+            // As Kafka shows it, so that all members of a group look alike.
+            host: format!("/{}", peer.ip().to_canonical()),
+        };
+        let session = Session::new(Rc::clone(broker), named, outbox, limits);
         self.serve(read, write, &[], &session).await;
         tracing::debug!(%peer, client, "a client left");
     }

@@ -1,4 +1,4 @@
-//! Every request but Produce: from messages to the broker's words and back.
+//! Every request but Produce and those about groups: from messages to the broker's words and back.
 
 use std::time::Duration;
 
@@ -133,10 +133,36 @@ impl<E: Env> Session<E> {
                 shards: self.broker.stats().await,
             }
             .into(),
+            Request::InitProducer(_) => self.init_producer().await.into(),
+            Request::JoinGroup(request) => self.join_group(request).await.into(),
+            Request::SyncGroup(request) => self.sync_group(request).await.into(),
+            Request::Heartbeat(request) => self.heartbeat(request).await.into(),
+            Request::LeaveGroup(request) => self.leave_group(request).await.into(),
+            Request::CommitOffsets(request) => self.commit_offsets(request).await.into(),
+            Request::FetchOffsets(request) => self.fetch_offsets(request).await.into(),
+            Request::ListGroups(_) => self.list_groups().await.into(),
+            Request::DescribeGroup(request) => self.describe_group(request).await.into(),
+            Request::DeleteGroup(request) => self.delete_group(request).await.into(),
+            Request::DeleteOffsets(request) => self.delete_offsets(request).await.into(),
             Request::Handshake(_) | Request::Produce(_) | Request::Fetch(_) => {
                 let error = WireError::new(ErrorCode::InvalidRequest, "unexpected request");
                 Response::Error(error.into())
             }
+        }
+    }
+
+    async fn init_producer(&self) -> InitProducerResponse {
+        match self.broker.new_producer_id().await {
+            Ok(id) => InitProducerResponse {
+                status: Status::ok(),
+                producer_id: id.0,
+                producer_epoch: 0,
+            },
+            Err(error) => InitProducerResponse {
+                status: error.into(),
+                producer_id: -1,
+                producer_epoch: -1,
+            },
         }
     }
 

@@ -8,7 +8,9 @@
 
 mod answer;
 pub(crate) mod framing;
+mod groups;
 pub mod handoff;
 pub mod handshake;
+mod members;
 mod produce;
 pub mod session;

@@ -21,9 +21,19 @@ use crate::broker::{Broker, UnderWay, count};
 use crate::session::outbox::{Answers, Outbox, Outgoing};
 use crate::session::{Alarm, Held, Requests, SessionLimits};
 
+/// Who is at a connection's other end, as those are told who ask who reads with whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// The name that it chose for itself.
+    pub client_id: String,
+    /// Where it connects from.
+    pub host: String,
+}
+
 /// One connection's requests.
 pub struct Session<E: Env> {
     pub(super) broker: Rc<Broker<E>>,
+    pub(super) peer: Peer,
     pub(super) outbox: Rc<Outbox>,
     in_flight: Semaphore,
     /// Produce requests that wait to be durable.
@@ -57,11 +67,17 @@ impl From<Response> for Answer {
 }
 
 impl<E: Env> Session<E> {
-    /// A session that answers into `outbox`.
-    pub fn new(broker: Rc<Broker<E>>, outbox: Rc<Outbox>, limits: SessionLimits) -> Rc<Session<E>> {
+    /// A session with `peer` that answers into `outbox`.
+    pub fn new(
+        broker: Rc<Broker<E>>,
+        peer: Peer,
+        outbox: Rc<Outbox>,
+        limits: SessionLimits,
+    ) -> Rc<Session<E>> {
         let in_flight = Semaphore::new(u64::from(limits.max_in_flight));
         let session = Rc::new(Session {
             broker,
+            peer,
             outbox,
             in_flight,
             placed: PlacedRequests::default(),

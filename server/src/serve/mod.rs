@@ -357,6 +357,7 @@ impl Node {
             flush_bytes: storage.flush_bytes,
             index_interval_bytes: INDEX_INTERVAL_BYTES,
             open_files_max: self.share.files as usize,
+            producer_expiration: self.config.producers.expiration_ms,
             housekeeping_interval: storage.housekeeping_interval_ms,
             space_interval: SPACE_INTERVAL,
         }

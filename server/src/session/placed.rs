@@ -67,21 +67,25 @@ pub(crate) struct PlacedBatches<E: Env> {
 }
 
 impl<E: Env> PlacedBatches<E> {
-    fn batches(&self) -> impl DoubleEndedIterator<Item = &Result<Appending<E>, WireError>> {
+    fn batches(&self) -> impl Iterator<Item = &Result<Appending<E>, WireError>> {
         let partitions = self.topics.iter().flat_map(|topic| &topic.partitions);
         partitions.map(|partition| &partition.appending)
     }
 
-    /// Whether this shard alone decides when the request is answered, and all of it is under way: its
-    /// batches are then decided in the order of their places.
+    /// Whether this shard alone decides when the request is answered, and all of it is under way.
     pub(crate) fn is_local(&self) -> bool {
         let mut batches = self.batches();
         batches.all(|appending| appending.as_ref().is_ok_and(Appending::is_here))
     }
 
-    /// The batch that is decided last. A request without batches has none.
-    pub(crate) fn last(&self) -> Option<&Appending<E>> {
-        self.batches().next_back()?.as_ref().ok()
+    /// The batch of a local request that is decided last: a duplicate may be decided before what
+    /// came before it. A request without batches has none.
+    fn last(&self) -> Option<&Appending<E>> {
+        let batches = self.batches().filter_map(|batch| batch.as_ref().ok());
+        batches.reduce(|last, next| match last.is_decided_after(next) {
+            true => last,
+            false => next,
+        })
     }
 
     /// Whether every batch of a local request is decided.

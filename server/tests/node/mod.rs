@@ -17,7 +17,7 @@ use millrace_server::broker::{Broker, BrokerLimits, NodeIdentity};
 use millrace_server::controller::driver::Controller;
 use millrace_server::controller::state::Rules;
 use millrace_server::coordinator::settings::GroupSettings;
-use millrace_server::native::session::Session;
+use millrace_server::native::session::{Peer, Session};
 use millrace_server::session::outbox::{Outbox, Outgoing};
 use millrace_server::session::{Held, SessionLimits};
 use millrace_server::topic_config::TopicConfig;
@@ -266,6 +266,7 @@ fn config(shard: ShardId, shard_count: u16) -> ShardConfig {
         flush_bytes: 64 << 10,
         index_interval_bytes: 4096,
         open_files_max: 64,
+        producer_expiration: Duration::from_secs(86_400),
         housekeeping_interval: Duration::from_secs(1),
         space_interval: Duration::from_secs(1),
     }
@@ -288,8 +289,12 @@ impl Connection {
             max_frame_bytes: MAX_FRAME_BYTES,
             max_in_flight: 64,
         };
+        let peer = Peer {
+            client_id: "a-test".to_owned(),
+            host: "/127.0.0.1".to_owned(),
+        };
         Connection {
-            session: Session::new(Rc::clone(broker), Rc::clone(&outbox), limits),
+            session: Session::new(Rc::clone(broker), peer, Rc::clone(&outbox), limits),
             outbox,
             received: VecDeque::new(),
             budget: Budget::new(1 << 30),

@@ -16,7 +16,7 @@ use millrace_client::core::{
 };
 use millrace_client::{ClientConfig, ConsumerConfig, ProducerConfig, Record, Start};
 use millrace_server::native::handshake;
-use millrace_server::native::session::Session;
+use millrace_server::native::session::{Peer, Session};
 use millrace_server::session::outbox::{Outbox, Outgoing};
 use millrace_server::session::{Held, SessionLimits};
 use millrace_shard::env::simulated::SimulatedEnv;
@@ -120,7 +120,7 @@ async fn serve(
     outbox.add(|out| out.splice(hello));
     let sending = send(network, env.clone(), Rc::clone(&link), Rc::clone(&outbox));
     drop(env.spawn(Queue::Requests, "send", OnPanic::StopProcess, sending));
-    let session = Session::new(Rc::clone(broker), outbox, LIMITS);
+    let session = Session::new(Rc::clone(broker), Peer::default(), outbox, LIMITS);
     let budget = Budget::new(1 << 30);
     loop {
         let place = session.place().await;
@@ -171,6 +171,7 @@ impl Driver {
         env: SimulatedEnv,
         network: Rc<Network>,
         observed: Rc<Observed>,
+        idempotent: bool,
         seed: u64,
     ) -> Driver {
         let config = ClientConfig {
@@ -180,6 +181,7 @@ impl Driver {
         };
         let mut core = Core::new(config, seed);
         let producer = core.open_producer(ProducerConfig {
+            idempotent,
             batch_bytes: 200,
             delivery_timeout: Duration::from_secs(3600),
             ..ProducerConfig::default()

@@ -7,7 +7,8 @@
 //! | 0 | 4 | magic `MLRE` |
 //! | 4 | 4 | CRC-32 of the journal's salt, the group's number and bytes 8 to 64 |
 //! | 8 | 1 | kind |
-//! | 9 | 3 | zero |
+//! | 9 | 1 | flags: bit 0, the batch is an idempotent producer's |
+//! | 10 | 2 | zero |
 //! | 12 | 4 | length of the body |
 //! | 16 | 4 | CRC-32 of the body |
 //! | 20 | 4 | partition |
@@ -17,9 +18,13 @@
 //! | 56 | 4 | record count |
 //! | 60 | 4 | term |
 //!
+//! The flag says, where a batch is lost, whether knowledge of its producer is lost with it.
+//!
 //! All numbers are little-endian. The salt and the group's number make an entry that a recycled
 //! file still holds from an earlier use, or that a client wrote as the bytes of a record, fail its
 //! check even where the header of the group around it is lost.
+
+mod read;
 
 use bytes::Bytes;
 use millrace_wire::ids::{LogIndex, Offset, PartitionId, PartitionIndex, Term, TopicId};
@@ -28,11 +33,14 @@ use super::Sequence;
 use super::format::{put, take_i64, take_u32, take_u64};
 use crate::segment::SegmentEnd;
 
+pub use read::{Entries, LostEntry, Seen};
+
 /// Length of an entry's header.
 pub const ENTRY_HEADER_BYTES: usize = 64;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"MLRE");
 const SEGMENT_END_BYTES: usize = 36;
+const IDEMPOTENT: u8 = 1;
 const STATE_BYTES: usize = 8 + SEGMENT_END_BYTES + 8 + 8 + 4 + 1 + 8;
 
 /// Everything a journal knows about one partition.
@@ -71,6 +79,8 @@ pub enum EntryOf<B> {
         base_offset: Offset,
         /// How many offsets it takes.
         record_count: u32,
+        /// Whether it is an idempotent producer's.
+        idempotent: bool,
         /// The batch itself.
         batch: B,
     },
@@ -106,6 +116,23 @@ pub enum EntryOf<B> {
     /// The partition's state at the moment of a checkpoint. Written by the journal itself; recovery
     /// hands it on only where it could be read from a damaged group.
     Checkpoint(PartitionCheckpoint),
+    /// What the partition's owner remembers of idempotent producers, or a part of it: of those that
+    /// it names it replaces what was known.
+    Producers {
+        /// The partition.
+        partition: PartitionId,
+        /// In the owner's form.
+        snapshot: B,
+    },
+    /// The same at the moment of a checkpoint, which the partition's [`EntryOf::Checkpoint`] is in
+    /// too. Written by the journal itself; recovery gives those of the checkpoint in force and no
+    /// others, since older ones and the batches since say the same.
+    ProducersCheckpoint {
+        /// The partition.
+        partition: PartitionId,
+        /// In the owner's form.
+        snapshot: B,
+    },
 }
 
 /// An entry to be appended; the batch is borrowed.
@@ -122,22 +149,24 @@ impl<B> EntryOf<B> {
             | EntryOf::PartitionRemoved { partition }
             | EntryOf::LogStart { partition, .. }
             | EntryOf::SegmentSafe { partition, .. }
-            | EntryOf::LossAccepted { partition, .. } => *partition,
+            | EntryOf::LossAccepted { partition, .. }
+            | EntryOf::Producers { partition, .. }
+            | EntryOf::ProducersCheckpoint { partition, .. } => *partition,
             EntryOf::PartitionCreated(state) | EntryOf::Checkpoint(state) => state.partition,
         }
     }
 }
 
-/// What an entry's body is: a batch as it is, or a few bytes made for it.
+/// What an entry's body is: bytes as they are, or a few made for it.
 pub(super) enum Body<'a> {
-    Batch(&'a [u8]),
+    Given(&'a [u8]),
     Made([u8; STATE_BYTES], usize),
 }
 
 impl Body<'_> {
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
-            Body::Batch(batch) => batch,
+            Body::Given(bytes) => bytes,
             Body::Made(bytes, len) => &bytes[..*len],
         }
     }
@@ -149,7 +178,13 @@ impl<'a> Entry<'a> {
     pub fn encoded_len(&self) -> usize {
         ENTRY_HEADER_BYTES
             + match self {
-                EntryOf::Append { batch, .. } => batch.len(),
+                EntryOf::Append { batch: given, .. }
+                | EntryOf::Producers {
+                    snapshot: given, ..
+                }
+                | EntryOf::ProducersCheckpoint {
+                    snapshot: given, ..
+                } => given.len(),
                 EntryOf::PartitionCreated(_) | EntryOf::Checkpoint(_) => STATE_BYTES,
                 EntryOf::SegmentSafe { .. } => SEGMENT_END_BYTES,
                 EntryOf::PartitionRemoved { .. }
@@ -168,6 +203,7 @@ impl<'a> Entry<'a> {
                 term,
                 base_offset,
                 record_count,
+                idempotent,
                 batch,
             } => EntryOf::Append {
                 partition,
@@ -175,6 +211,7 @@ impl<'a> Entry<'a> {
                 term,
                 base_offset,
                 record_count,
+                idempotent,
                 batch: Bytes::copy_from_slice(batch),
             },
             EntryOf::PartitionCreated(state) => EntryOf::PartitionCreated(state),
@@ -191,6 +228,20 @@ impl<'a> Entry<'a> {
                 EntryOf::LossAccepted { partition, log_end }
             }
             EntryOf::Checkpoint(state) => EntryOf::Checkpoint(state),
+            EntryOf::Producers {
+                partition,
+                snapshot,
+            } => EntryOf::Producers {
+                partition,
+                snapshot: Bytes::copy_from_slice(snapshot),
+            },
+            EntryOf::ProducersCheckpoint {
+                partition,
+                snapshot,
+            } => EntryOf::ProducersCheckpoint {
+                partition,
+                snapshot: Bytes::copy_from_slice(snapshot),
+            },
         }
     }
 
@@ -207,12 +258,17 @@ impl<'a> Entry<'a> {
                 term,
                 base_offset,
                 record_count,
+                idempotent,
                 batch,
                 ..
             } => {
                 (head.index, head.term) = (index, term);
                 (head.offset, head.record_count) = (base_offset, record_count);
-                Body::Batch(batch)
+                head.idempotent = idempotent;
+                Body::Given(batch)
+            }
+            EntryOf::Producers { snapshot, .. } | EntryOf::ProducersCheckpoint { snapshot, .. } => {
+                Body::Given(snapshot)
             }
             EntryOf::PartitionCreated(state) | EntryOf::Checkpoint(state) => encode_state(&state),
             EntryOf::SegmentSafe { safe, .. } => {
@@ -245,6 +301,8 @@ impl<'a> Entry<'a> {
             EntryOf::SegmentSafe { .. } => Kind::SegmentSafe,
             EntryOf::LossAccepted { .. } => Kind::LossAccepted,
             EntryOf::Checkpoint(_) => Kind::Checkpoint,
+            EntryOf::Producers { .. } => Kind::Producers,
+            EntryOf::ProducersCheckpoint { .. } => Kind::ProducersCheckpoint,
         }
     }
 }
@@ -286,6 +344,8 @@ enum Kind {
     /// Says nothing but that the group is all there: what an empty group holds, so that one whose
     /// header is lost is not taken for one that held something.
     Seal = 8,
+    Producers = 9,
+    ProducersCheckpoint = 10,
 }
 
 impl Kind {
@@ -299,6 +359,8 @@ impl Kind {
             6 => Kind::LossAccepted,
             7 => Kind::Checkpoint,
             8 => Kind::Seal,
+            9 => Kind::Producers,
+            10 => Kind::ProducersCheckpoint,
             _ => return None,
         })
     }
@@ -308,6 +370,7 @@ impl Kind {
 #[derive(Clone, Copy, Debug)]
 struct EntryHead {
     kind: Kind,
+    idempotent: bool,
     body_len: u32,
     body_crc: u32,
     partition: PartitionId,
@@ -321,6 +384,7 @@ impl Default for EntryHead {
     fn default() -> EntryHead {
         EntryHead {
             kind: Kind::Append,
+            idempotent: false,
             body_len: 0,
             body_crc: 0,
             partition: PartitionId {
@@ -340,6 +404,7 @@ impl EntryHead {
         let mut out = [0; ENTRY_HEADER_BYTES];
         put(&mut out, 0, &MAGIC.to_le_bytes());
         out[8] = self.kind as u8;
+        out[9] = if self.idempotent { IDEMPOTENT } else { 0 };
         put(&mut out, 12, &self.body_len.to_le_bytes());
         put(&mut out, 16, &self.body_crc.to_le_bytes());
         put(&mut out, 20, &self.partition.partition.0.to_le_bytes());
@@ -362,6 +427,7 @@ impl EntryHead {
         topic.copy_from_slice(&bytes[24..40]);
         Some(EntryHead {
             kind: Kind::parse(bytes[8])?,
+            idempotent: bytes[9] & IDEMPOTENT != 0,
             body_len: take_u32(bytes, 12),
             body_crc: take_u32(bytes, 16),
             partition: PartitionId {
@@ -425,141 +491,5 @@ fn decode_state(partition: PartitionId, bytes: &[u8]) -> PartitionCheckpoint {
         last_index: LogIndex(take_u64(bytes, 52)),
         last_term: Term(take_u32(bytes, 60)),
         damaged: (bytes[64] != 0).then(|| Offset(take_i64(bytes, 65))),
-    }
-}
-
-/// An entry that a damaged group held and that cannot be read, though its header can.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LostEntry {
-    /// Whose it was.
-    pub partition: PartitionId,
-    /// For a batch, its index; else 0.
-    pub index: LogIndex,
-    /// For a batch, the offset after its last record: the log reached at least that far. Else 0.
-    pub log_end: Offset,
-}
-
-/// One step of [`Entries`].
-#[derive(Debug, PartialEq, Eq)]
-pub enum Seen<'a> {
-    /// An entry, header and body verified.
-    Entry(Entry<'a>),
-    /// The header could be read, the body not.
-    Lost(LostEntry),
-}
-
-/// Walks the entries of a group's payload. Ends at the first header that cannot be read, since
-/// nothing tells where the next one is.
-pub struct Entries<'a> {
-    payload: &'a [u8],
-    position: usize,
-    count: u32,
-    seed: EntrySeed,
-}
-
-impl<'a> Entries<'a> {
-    /// The entries in `payload`, which need not be a group's whole or intact payload.
-    #[must_use]
-    pub fn new(payload: &'a [u8], seed: EntrySeed) -> Entries<'a> {
-        Entries {
-            payload,
-            position: 0,
-            count: 0,
-            seed,
-        }
-    }
-
-    /// How far the walk has come. After the last step it is the payload's length if all could be
-    /// read, or the place of the header that could not.
-    #[must_use]
-    pub fn position(&self) -> usize {
-        self.position
-    }
-
-    /// How many headers could be read so far, a seal's included.
-    #[must_use]
-    pub fn count_so_far(&self) -> u32 {
-        self.count
-    }
-}
-
-impl<'a> Iterator for Entries<'a> {
-    type Item = Seen<'a>;
-
-    fn next(&mut self) -> Option<Seen<'a>> {
-        loop {
-            let rest = self.payload.get(self.position..)?;
-            let head = EntryHead::parse(rest, self.seed)?;
-            // The header's own checksum holds, yet the payload may be cut: never past its end.
-            let body = rest[ENTRY_HEADER_BYTES..].get(..head.body_len as usize)?;
-            self.position += ENTRY_HEADER_BYTES + body.len();
-            self.count = self.count.saturating_add(1);
-            if head.kind == Kind::Seal {
-                continue;
-            }
-            let intact = crc32fast::hash(body) == head.body_crc;
-            let entry = intact.then(|| decode(&head, body)).flatten();
-            return Some(entry.map_or_else(|| Seen::Lost(lost(&head)), Seen::Entry));
-        }
-    }
-}
-
-fn decode<'a>(head: &EntryHead, body: &'a [u8]) -> Option<Entry<'a>> {
-    let partition = head.partition;
-    let sized = |len: usize| (body.len() == len).then_some(());
-    Some(match head.kind {
-        Kind::Append => Entry::Append {
-            // Whoever takes it over counts on the offset after it.
-            partition: is_place(head).then_some(partition)?,
-            index: head.index,
-            term: head.term,
-            base_offset: head.offset,
-            record_count: head.record_count,
-            batch: body,
-        },
-        Kind::PartitionCreated => {
-            sized(STATE_BYTES)?;
-            Entry::PartitionCreated(decode_state(partition, body))
-        }
-        Kind::Checkpoint => {
-            sized(STATE_BYTES)?;
-            Entry::Checkpoint(decode_state(partition, body))
-        }
-        Kind::SegmentSafe => {
-            sized(SEGMENT_END_BYTES)?;
-            Entry::SegmentSafe {
-                partition,
-                safe: decode_segment_end(body),
-            }
-        }
-        Kind::PartitionRemoved => Entry::PartitionRemoved { partition },
-        Kind::LogStart => Entry::LogStart {
-            partition,
-            log_start: head.offset,
-        },
-        Kind::LossAccepted => Entry::LossAccepted {
-            partition,
-            log_end: head.offset,
-        },
-        Kind::Seal => return None,
-    })
-}
-
-/// Whether a batch's offsets are such as there can be.
-fn is_place(head: &EntryHead) -> bool {
-    let next = head.offset.0.checked_add(i64::from(head.record_count));
-    head.offset.0 >= 0 && next.is_some()
-}
-
-fn lost(head: &EntryHead) -> LostEntry {
-    let append = head.kind == Kind::Append;
-    LostEntry {
-        partition: head.partition,
-        index: if append { head.index } else { LogIndex(0) },
-        log_end: if append {
-            Offset(head.offset.0.saturating_add(i64::from(head.record_count)))
-        } else {
-            Offset::ZERO
-        },
     }
 }

@@ -42,7 +42,8 @@
 //! | 40 | 56 | bytes 16 to 72 of the header of the file, repeated |
 //! | 96 | 32 | zero |
 //!
-//! The first group of a file ends with a **checkpoint**: an entry for each partition of the shard.
+//! The first group of a file ends with a **checkpoint**: an entry for each partition of the shard,
+//! then what the partitions remember of idempotent producers, in pieces that are entries too.
 //! It is taken when the group is issued, and may include entries of groups that were gathered by
 //! then but are not yet issued: hence *checkpoint through*. Those go into the same file, which grows
 //! if need be, so that a checkpoint never waits for another file. A **seal**, a group with a single
@@ -105,7 +106,8 @@
 //! - Repeating the file header in each group costs 56 bytes of a 4 KiB block, and saves a file whose
 //!   first block is lost.
 //! - One checkpoint per file, not per group: recovery reads some files instead of one, but a
-//!   checkpoint of 10,000 partitions (1.4 MB) is written once in 64 MiB.
+//!   checkpoint of 10,000 partitions (1.4 MB) is written once in 64 MiB. Each idempotent producer
+//!   of a partition adds 43 to 139 bytes.
 //! - Keeping one file more than needed costs its disk space and the time to read it at a start
 //!   (64 MiB: about 30 ms), and makes a single damaged block never fatal to a whole shard.
 //! - Group checksums are CRC-32, 64 GB/s on a core; a batch also brings its own CRC-32C.
@@ -113,8 +115,11 @@
 use super::Sequence;
 use crate::env::BLOCK_BYTES;
 
-/// The format's version, of files and of groups.
-pub const VERSION: u32 = 1;
+/// The format's version, of files and of groups. Version 1 knew nothing of producers: neither their
+/// entries nor the flag of theirs in a batch's; the rest is the same, and it is read as it is.
+pub const VERSION: u32 = 2;
+
+const OLDEST_VERSION: u32 = 1;
 
 /// Length of a group's header.
 pub const GROUP_HEADER_BYTES: usize = 128;
@@ -227,7 +232,7 @@ impl FileHeader {
             return HeaderRead::Unreadable;
         }
         match take_u32(sector, 8) {
-            VERSION => {}
+            OLDEST_VERSION..=VERSION => {}
             newer if newer > VERSION => return HeaderRead::Newer(newer),
             _ => return HeaderRead::Unreadable,
         }
@@ -298,7 +303,8 @@ impl GroupHeader {
             payload_crc: take_u32(bytes, 16),
             entries: take_u32(bytes, 20),
         };
-        let sound = u32::from(take_u16(bytes, 8)) == VERSION
+        let version = u32::from(take_u16(bytes, 8));
+        let sound = (OLDEST_VERSION..=VERSION).contains(&version)
             && header.file.is_sound()
             && header.sequence >= header.file.first_sequence
             && header.sequence.0 < u64::MAX / 2

@@ -1,7 +1,7 @@
 //! A group being gathered: entries are copied, once, into the aligned memory that will be written.
 
 use super::Sequence;
-use super::entry::{Entry, EntrySeed, PartitionCheckpoint, encode_seal};
+use super::entry::{Entry, EntrySeed, encode_seal};
 use super::format::{FileHeader, GROUP_HEADER_BYTES, GroupHeader, group_disk_len};
 use crate::env::{BLOCK_BYTES, Env, File, Instant};
 
@@ -87,8 +87,8 @@ impl<E: Env, T> Group<E, T> {
         self.entries += 1;
     }
 
-    pub fn push_checkpoint(&mut self, env: &E, state: &PartitionCheckpoint) {
-        let entry = Entry::Checkpoint(*state);
+    /// Adds an entry of a checkpoint.
+    pub fn push_checkpoint(&mut self, env: &E, entry: Entry<'_>) {
         self.push(env, &entry);
         self.checkpoint_len += entry.encoded_len();
     }

@@ -50,6 +50,8 @@ pub use recovered::{DamagedGroup, RecoveredItem, Recovery, Torn};
 pub use recovery::recover;
 pub use writer::JournalClosed;
 
+use millrace_wire::ids::PartitionId;
+
 pub use crate::segment::SegmentEnd;
 
 /// The number of a group: 1 for the first that the journal ever wrote, and one more for each.
@@ -91,4 +93,9 @@ pub trait JournalOwner {
     /// beyond. Called between the owner's own turns, never from within an append: nothing may be
     /// half done, and no `RefCell` may be borrowed over an await.
     fn checkpoint(&self) -> Checkpoint;
+
+    /// What partitions of the checkpoint remember of idempotent producers, of the same moment: each
+    /// piece is handed to `put` and becomes an entry. Called in the same turn as
+    /// [`JournalOwner::checkpoint`], if the journal begins a file indeed.
+    fn producers(&self, put: &mut dyn FnMut(PartitionId, &[u8]));
 }

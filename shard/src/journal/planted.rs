@@ -12,6 +12,10 @@ pub enum Bug {
     FreedBeforeCheckpoint,
     /// Recovery takes a checkpoint whose groups are not all there.
     CheckpointAheadOfEnd,
+    /// A start forgets which batches idempotent producers have sent.
+    ProducersForgotten,
+    /// A batch that comes again while the first is not durable yet is appended again.
+    DuplicateInFlightAppended,
 }
 
 #[cfg(any(test, feature = "planted-bugs"))]
@@ -26,11 +30,11 @@ pub fn plant(bug: Option<Bug>) {
 }
 
 #[cfg(any(test, feature = "planted-bugs"))]
-pub(super) fn is(bug: Bug) -> bool {
+pub(crate) fn is(bug: Bug) -> bool {
     PLANTED.get() == Some(bug)
 }
 
 #[cfg(not(any(test, feature = "planted-bugs")))]
-pub(super) const fn is(_: Bug) -> bool {
+pub(crate) const fn is(_: Bug) -> bool {
     false
 }

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use bytes::Bytes;
+use millrace_wire::ids::PartitionId;
+
 use super::entry::{LostEntry, OwnedEntry, PartitionCheckpoint};
 use super::format::FileNumber;
 use super::{JournalConfig, Sequence};
@@ -21,6 +24,8 @@ use super::{JournalConfig, Sequence};
 pub struct Recovery {
     /// Every partition at the last checkpoint.
     pub checkpoint: Vec<PartitionCheckpoint>,
+    /// What partitions remembered of idempotent producers at the last checkpoint, in pieces.
+    pub producers: Vec<(PartitionId, Bytes)>,
     /// The last group whose entries the checkpoint includes; 0 if there was none.
     pub checkpoint_through: Sequence,
     /// What happened since, and what the checkpoint still needs, oldest first.

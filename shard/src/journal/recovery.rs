@@ -62,6 +62,7 @@ pub async fn recover<E: Env>(env: &E, config: &JournalConfig) -> Result<Recovery
         }));
     }
     let checkpoint_through = replay.checkpoint_through;
+    let producers = std::mem::take(&mut replay.producers);
     let (checkpoint, items) = replay.finish(walk.end);
     let damaged = items
         .iter()
@@ -74,6 +75,7 @@ pub async fn recover<E: Env>(env: &E, config: &JournalConfig) -> Result<Recovery
     let resume = ring.into_resume(config, start).await?;
     Ok(Recovery {
         checkpoint,
+        producers,
         checkpoint_through,
         items,
         end: walk.end,

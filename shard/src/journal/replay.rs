@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use millrace_wire::ids::PartitionId;
 
 use super::entry::{Entries, Entry, EntrySeed, LostEntry, PartitionCheckpoint, Seen};
@@ -21,6 +22,8 @@ const SALVAGE_BYTES_MAX: u64 = 16 << 20;
 #[derive(Default)]
 pub(super) struct Replay {
     pub checkpoint_through: Sequence,
+    /// What the checkpoint says of producers.
+    pub producers: Vec<(PartitionId, Bytes)>,
     checkpoint: HashMap<PartitionId, PartitionCheckpoint>,
     items: Vec<RecoveredItem>,
     /// States saved from a damaged checkpoint, each to be handed on after the group it includes.
@@ -41,10 +44,31 @@ impl Replay {
     /// Takes the checkpoint in force from the first group of its file.
     pub fn checkpoint(&mut self, file: &FileHeader, group: &GroupSeen, payload: &[u8]) {
         self.checkpoint_through = file.checkpoint_through;
-        for seen in Entries::new(payload, EntrySeed::new(file.salt, group.sequence)) {
-            if let Seen::Entry(Entry::Checkpoint(state)) = seen {
-                self.checkpoint.insert(state.partition, state);
+        let mut entries = Entries::new(payload, EntrySeed::new(file.salt, group.sequence));
+        for seen in &mut entries {
+            match seen {
+                Seen::Entry(Entry::Checkpoint(state)) => {
+                    self.checkpoint.insert(state.partition, state);
+                }
+                Seen::Entry(Entry::ProducersCheckpoint {
+                    partition,
+                    snapshot,
+                }) => {
+                    let snapshot = Bytes::copy_from_slice(snapshot);
+                    self.producers.push((partition, snapshot));
+                }
+                _ => {}
             }
+        }
+        if entries.are_producers_lost() || entries.position() != payload.len() {
+            // The group's checksum held a moment ago: the disk no longer gives the same bytes. What
+            // is in the checkpoint and nowhere else is missed where nobody looks for it.
+            let after = file.checkpoint_through.next();
+            self.report(Some(DamagedGroup {
+                sequence: after,
+                last: after,
+                lost: None,
+            }));
         }
     }
 
@@ -156,6 +180,8 @@ impl Replay {
                         self.late.push((through, state));
                     }
                 }
+                // Said by the checkpoint in force and what came since.
+                Seen::Entry(Entry::ProducersCheckpoint { .. }) => {}
                 Seen::Entry(entry) if self.matters(sequence, &entry) => {
                     self.items
                         .push(RecoveredItem::Entry(sequence, entry.to_owned()));

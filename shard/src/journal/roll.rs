@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::entry::Entry;
 use super::format::{FIRST_GROUP_POSITION, FileHeader, FileNumber};
 use super::group::{Buffer, Group};
 use super::metrics::{add, record};
@@ -91,8 +92,18 @@ impl<E: Env, T: 'static> Writer<E, T> {
         checkpoint: &Checkpoint,
         first_live: FileNumber,
     ) -> Option<Issue<E>> {
-        for partition in &checkpoint.partitions {
-            group.push_checkpoint(&self.env, partition);
+        for state in &checkpoint.partitions {
+            group.push_checkpoint(&self.env, Entry::Checkpoint(*state));
+        }
+        // In the same turn as the checkpoint, so of the same moment.
+        if let Some(owner) = self.owner.borrow().as_ref() {
+            owner.producers(&mut |partition, snapshot| {
+                let entry = Entry::ProducersCheckpoint {
+                    partition,
+                    snapshot,
+                };
+                group.push_checkpoint(&self.env, entry);
+            });
         }
         self.ring.fit_checkpoint(group.checkpoint_len() as u64);
         // The owner may have gathered more by now; the checkpoint includes it, so no entry may be

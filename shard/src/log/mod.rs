@@ -11,6 +11,7 @@ mod arena;
 mod cache;
 mod flush;
 mod partition;
+mod producers;
 mod query;
 mod read;
 mod retention;
@@ -20,6 +21,7 @@ mod shared;
 mod tests;
 mod watch;
 mod watermarks;
+mod window;
 
 use bytes::Bytes;
 use millrace_wire::ids::Offset;
@@ -28,10 +30,12 @@ pub(crate) use cache::CachedBatch;
 pub(crate) use flush::{FLUSH_WRITERS, write_segments};
 pub use partition::Partition;
 pub(crate) use partition::StartState;
+pub(crate) use producers::{Numbered, Producers};
 pub use settled::Durable;
 pub(crate) use shared::{LowSpace, ShardJournal, Shared, drive};
 pub use watch::Registration;
 pub use watermarks::Watermarks;
+pub(crate) use window::PRODUCERS_PIECE_BYTES;
 
 /// What a topic's configuration says of how a partition is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,4 +114,7 @@ pub struct Appended {
     pub base_offset: Offset,
     /// Tells when the batch is durable and visible.
     pub durable: Durable,
+    /// The batch was here already, and nothing was appended: this is the one that was, with its
+    /// largest timestamp, ms since 1970 (when it was appended, where the broker's clock counts).
+    pub duplicate_of: Option<i64>,
 }

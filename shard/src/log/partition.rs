@@ -15,6 +15,7 @@ use millrace_wire::ids::{LogIndex, Offset, PartitionId, Term, TopicName};
 use super::arena::Arena;
 use super::cache::{CachedBatch, Evict, PartitionCache};
 use super::flush::FlushState;
+use super::producers::{Numbered, Producers};
 use super::retention::RetentionState;
 use super::shared::{Reserve, Shared, Token};
 use super::watch::{Registration, Watchers};
@@ -49,6 +50,8 @@ pub(crate) struct StartState {
     pub(crate) damaged: Option<Offset>,
     /// No offset from here on was ever given out; at least the log's end.
     pub(crate) claimed: Offset,
+    /// Idempotent producers and their last batches.
+    pub(crate) producers: Producers,
 }
 
 impl StartState {
@@ -62,6 +65,7 @@ impl StartState {
             last_term: Term(0),
             damaged: None,
             claimed: Offset::ZERO,
+            producers: Producers::default(),
         }
     }
 
@@ -102,6 +106,8 @@ pub struct Partition<E: Env> {
     /// Groups of the journal that hold batches and are not durable yet, in order, each with the end
     /// of its batches.
     unsettled: RefCell<VecDeque<(Sequence, Offset)>>,
+    /// Idempotent producers and their last batches, everything appended so far included.
+    pub(super) producers: RefCell<Producers>,
     pub(super) flush: FlushState,
     pub(super) retention: RetentionState,
     watchers: Rc<Watchers>,
@@ -152,6 +158,7 @@ impl<E: Env> Partition<E> {
             pinned: Cell::new(cost),
             needed: Cell::new(None),
             unsettled: RefCell::default(),
+            producers: RefCell::new(start.producers),
             flush: FlushState::default(),
             retention: RetentionState::default(),
             watchers: Rc::default(),
@@ -159,6 +166,7 @@ impl<E: Env> Partition<E> {
             work_ended: Event::new(),
             shared,
         });
+        partition.shared.count_producers(0, partition.producers());
         partition.shared.grow_unwritten(cost);
         partition.count_evictions(partition.shared.cache.grow(cost));
         partition.set_needed(needed);
@@ -283,7 +291,8 @@ impl<E: Env> Partition<E> {
     /// Appends one checked batch of `record_count` offsets: gives it its offset, index and term at
     /// once (the order of calls is the order of offsets) and hands it to the journal. The records
     /// are safe, and visible, when [`Appended::durable`] completes; if that is dropped they become
-    /// so all the same.
+    /// so all the same. A batch of an idempotent producer that is here already is not appended
+    /// again: the answer is that of the first time.
     pub fn append(
         self: &Rc<Self>,
         batch: BytesMut,
@@ -315,12 +324,16 @@ impl<E: Env> Partition<E> {
         rule: Reserve,
     ) -> Result<Appended, StorageError> {
         self.check_status()?;
-        self.shared.check_space(batch.len(), rule)?;
         if batch.len() < BATCH_HEADER_BYTES || record_count == 0 {
             let what = format!("{} bytes with {record_count} records", batch.len());
             return Err(StorageError::InvalidBatch(what));
         }
-        self.place_at_end(batch, record_count, max_timestamp)
+        let numbered = match self.check_producer(&batch, record_count)? {
+            Ok(numbered) => numbered,
+            Err(duplicate) => return Ok(duplicate),
+        };
+        self.shared.check_space(batch.len(), rule)?;
+        self.place_at_end(batch, record_count, max_timestamp, numbered)
     }
 
     fn place_at_end(
@@ -328,6 +341,7 @@ impl<E: Env> Partition<E> {
         batch: BytesMut,
         record_count: u32,
         max_timestamp: i64,
+        numbered: Option<Numbered>,
     ) -> Result<Appended, StorageError> {
         let journal = self.shared.journal()?;
         let base_offset = self.marks.get().appended;
@@ -344,6 +358,7 @@ impl<E: Env> Partition<E> {
             term,
             base_offset,
             record_count,
+            idempotent: numbered.is_some(),
             batch: &batch,
         };
         // Copies into the group being gathered and runs nobody else's code, so that the watermarks
@@ -355,6 +370,9 @@ impl<E: Env> Partition<E> {
         self.shared.note_placed(sequence, placed);
         self.shared.files.note_append(placed);
 
+        if let Some(numbered) = numbered {
+            self.remember(numbered, base_offset, max_timestamp, sequence);
+        }
         self.last_index.set(index);
         self.marks.raise(|marks| marks.appended = next_offset);
         let bytes = batch.len() as u64;
@@ -376,6 +394,7 @@ impl<E: Env> Partition<E> {
         Ok(Appended {
             base_offset,
             durable: Durable::new(Rc::clone(&self.shared.settled), sequence),
+            duplicate_of: None,
         })
     }
 
@@ -481,11 +500,13 @@ impl<E: Env> Partition<E> {
             PartitionStatus::Damaged { .. } => {}
         }
         let whole = self.marks.get().appended;
+        // What is lost may come again, and is no duplicate then.
+        self.change_producers(|producers| producers.cut(whole));
         while self.marks.get().appended < self.claimed.get() {
             let lost = self.claimed.get().0 - self.marks.get().appended.0;
             let offsets = u32::try_from(lost).unwrap_or(u32::MAX).min(EMPTY_OFFSETS);
             // What it waits for comes with the entry below: groups become durable in order.
-            let _ = self.place_at_end(empty_batch(offsets), offsets, NO_TIMESTAMP)?;
+            let _ = self.place_at_end(empty_batch(offsets), offsets, NO_TIMESTAMP, None)?;
         }
         let end = self.marks.get().appended;
         let durable = self.shared.note(Entry::LossAccepted {
@@ -524,6 +545,7 @@ impl<E: Env> Partition<E> {
         let (all, pinned) = self.cache.borrow_mut().clear();
         self.pinned.set(0);
         *self.arena.borrow_mut() = Arena::default();
+        self.change_producers(|producers| *producers = Producers::default());
         self.shared.cache.shrink(all);
         self.shared.shrink_unwritten(pinned);
         self.set_needed(None);

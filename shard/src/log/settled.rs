@@ -99,8 +99,15 @@ impl Durable {
         self.settled.outcome(self.group)
     }
 
+    /// Whether it is decided later than another one of the same shard, and not together with it.
+    #[must_use]
+    pub fn is_after(&self, other: &Durable) -> bool {
+        self.group > other.group
+    }
+
     /// Notifies `event`, once, when it is decided. Appends of one shard are decided in the order in
-    /// which they got their places, so that whoever has many under way watches one at a time.
+    /// which they got their places (a duplicate with its original), so that whoever has many under
+    /// way watches one at a time.
     pub fn watch(&self, event: &Rc<Event>) {
         self.settled.watch(self.group, event);
     }

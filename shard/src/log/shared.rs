@@ -58,6 +58,8 @@ pub(crate) struct Shared<E: Env> {
     journal: RefCell<Option<Rc<ShardJournal<E>>>>,
     /// Cost of the batches that are not in segments yet.
     unwritten: Cell<u64>,
+    /// Idempotent producers that the partitions remember together.
+    producers: Cell<usize>,
     /// The most that somebody waits to append.
     wanted: Cell<u64>,
     /// Notified when `unwritten` shrinks, space comes back or the shard closes.
@@ -87,6 +89,7 @@ impl<E: Env> Shared<E> {
             metrics,
             journal: RefCell::default(),
             unwritten: Cell::new(0),
+            producers: Cell::new(0),
             wanted: Cell::new(0),
             room: Event::new(),
             low_space: Cell::new(None),
@@ -215,6 +218,17 @@ impl<E: Env> Shared<E> {
 
     pub(crate) fn unwritten(&self) -> u64 {
         self.unwritten.get()
+    }
+
+    pub(crate) fn producers(&self) -> usize {
+        self.producers.get()
+    }
+
+    /// A partition remembers `now` idempotent producers, and `before` until now.
+    pub(crate) fn count_producers(&self, before: usize, now: usize) {
+        let others = self.producers.get().checked_sub(before);
+        self.producers
+            .set(others.expect("what a partition remembers was counted") + now);
     }
 
     pub(crate) fn grow_unwritten(&self, cost: u64) {

@@ -1,6 +1,8 @@
 //! The log of one shard, from the outside, in the simulation. What survives a crash is the business
-//! of `power_loss`; here are the rules of a quiet day, and in `races` what meets what.
+//! of `power_loss`; here are the rules of a quiet day, in `duplicates` what idempotent producers may
+//! rely on, and in `races` what meets what.
 
+mod duplicates;
 mod races;
 mod repair;
 
@@ -43,6 +45,7 @@ fn config() -> ShardConfig {
         flush_bytes: 8 << 10,
         index_interval_bytes: 4 << 10,
         open_files_max: 8,
+        producer_expiration: Duration::from_secs(3_600),
         housekeeping_interval: Duration::from_millis(100),
         space_interval: Duration::from_millis(100),
     }
@@ -282,6 +285,7 @@ fn every_figure_of_the_storage_moves() {
             partition.read(Offset(from), 10_000, true).await.unwrap();
         }
         assert!(partition.append(BytesMut::new(), 0, 0).is_err());
+        duplicates::put_twice(&partition).await;
         let burst: Vec<_> = (0..40).map(|_| produce(&partition, 2_000, 4_000)).collect();
         futures_util::future::join_all(burst).await;
         partition.delete_records(Offset(150)).await.unwrap();

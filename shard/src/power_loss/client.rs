@@ -11,6 +11,7 @@ use millrace_wire::ids::{Offset, PartitionId, PartitionIndex, TopicId, TopicName
 
 use super::draws::Draws;
 use super::model::{Life, Model, ModelBatch, ModelPartition, Violation, ensure};
+use super::producer::{Became, Sent};
 use crate::env::simulated::SimulatedEnv;
 use crate::env::{Env, OnPanic, Queue};
 use crate::error::StorageError;
@@ -104,18 +105,29 @@ impl Broker {
         let Some((id, partition)) = self.partition(draws) else {
             return Ok(());
         };
-        let (mut batch, timestamps) = make_batch(draws, self.env.wall_clock_ms());
+        let Sent {
+            mut batch,
+            timestamps,
+        } = self.next_batch(draws, id);
         let room = self
             .patiently("room for an append", partition.append_room(batch.len()))
             .await?;
         let count = u32::try_from(timestamps.len()).expect("few records");
         let newest = timestamps.iter().copied().max().expect("some records");
+        let expected = self.expect(id, &batch, timestamps.len());
         let appended = match room {
             Ok(()) => partition.append(batch.clone(), count, newest),
             Err(error) => Err(error),
         };
-        set_leader_epoch(&mut batch, partition.term());
-        let Some(appended) = self.note_append(id, appended, batch, timestamps)? else {
+        let appended = match self.judge(id, &batch, expected, &appended)? {
+            Became::Refused => None,
+            Became::Again => appended.ok(),
+            Became::New => {
+                set_leader_epoch(&mut batch, partition.term());
+                self.note_append(id, appended, batch, timestamps)?
+            }
+        };
+        let Some(appended) = appended else {
             return Ok(());
         };
         let next = appended.base_offset.advance(count);
@@ -178,6 +190,7 @@ impl Broker {
             bytes,
             timestamps,
             safe: false,
+            is_new: true,
         });
         Ok(Some(appended))
     }
@@ -506,7 +519,7 @@ fn settings(draws: &Draws) -> PartitionSettings {
 }
 
 /// A batch of a few records, and their timestamps.
-fn make_batch(draws: &Draws, now_ms: i64) -> (BytesMut, Vec<i64>) {
+pub fn make_batch(draws: &Draws, now_ms: i64) -> (BytesMut, Vec<i64>) {
     let compression = if draws.chance(20) {
         Compression::Lz4
     } else {

@@ -7,6 +7,7 @@
 //! | `draws` | what a seed decides |
 //! | `model` | the oracle: what was handed in, and what of it may never be missing |
 //! | `client` | operations, each answer held against the model |
+//! | `producer` | idempotent producers, who send again what may have got there |
 //! | `run` | the lives of a node, and their ends |
 //! | `check` | what a controller does after a start, and the look at every record |
 //!
@@ -16,6 +17,7 @@ mod check;
 mod client;
 mod draws;
 mod model;
+mod producer;
 mod run;
 
 use std::collections::BTreeMap;
@@ -92,9 +94,14 @@ fn nothing_acknowledged_is_lost_when_the_power_fails() {
 /// What must have happened in a thousand seeds, or they prove little.
 const EXPECTED: &[&str] = &[
     "acknowledged",
+    "batches of idempotent producers",
+    "batches out of order",
     "corruption told",
     "damaged partitions",
     "deletions",
+    "duplicates answered",
+    "duplicates of an earlier life",
+    "duplicates on their way",
     "flips in a journal",
     "flips in a segment",
     "lives that came to their end",
@@ -127,6 +134,16 @@ fn acknowledging_before_the_write_is_found() {
 #[test]
 fn taking_damage_for_a_torn_end_is_found() {
     assert!(is_found(Bug::EveryBadGroupIsTorn));
+}
+
+#[test]
+fn producers_forgotten_at_a_start_are_found() {
+    assert!(is_found(Bug::ProducersForgotten));
+}
+
+#[test]
+fn appending_again_what_is_on_its_way_is_found() {
+    assert!(is_found(Bug::DuplicateInFlightAppended));
 }
 
 #[test]

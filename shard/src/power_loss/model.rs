@@ -7,6 +7,7 @@ use bytes::Bytes;
 use millrace_wire::batch::{empty_batch, set_base_offset, set_leader_epoch};
 use millrace_wire::ids::{Offset, PartitionId, Term, TopicName};
 
+use super::producer::Sent;
 use crate::log::{PartitionSettings, Watermarks};
 
 /// A broken promise, for a person to read.
@@ -29,6 +30,8 @@ pub struct ModelBatch {
     pub timestamps: Vec<i64>,
     /// Acknowledged or seen by a reader: it may never be missing.
     pub safe: bool,
+    /// Appended in this life of the node.
+    pub is_new: bool,
 }
 
 pub struct ModelPartition {
@@ -46,6 +49,10 @@ pub struct ModelPartition {
     pub may_be_damaged: bool,
     /// Where a repair, asked for and not answered yet, cuts the log, and where it goes on.
     pub repair: Option<(Offset, Offset)>,
+    /// What idempotent producers sent last, and may send again.
+    pub sent: Vec<Sent>,
+    /// Producers with lower ids wrote before acknowledged records were given up.
+    pub first_producer: i64,
     /// The watermarks last seen in this life of the node.
     pub last_marks: Option<Watermarks>,
 }
@@ -86,6 +93,10 @@ impl Model {
     pub fn restarted(&mut self) {
         for partition in self.partitions.values_mut() {
             partition.last_marks = None;
+            partition
+                .batches
+                .iter_mut()
+                .for_each(|batch| batch.is_new = false);
         }
     }
 }
@@ -102,6 +113,8 @@ impl ModelPartition {
             segments_flipped: false,
             may_be_damaged: false,
             repair: None,
+            sent: Vec::new(),
+            first_producer: 0,
             last_marks: None,
         }
     }
@@ -112,6 +125,7 @@ impl ModelPartition {
             return;
         };
         self.cut(whole);
+        self.forget_producers();
         let offsets = u32::try_from(end.0 - whole.0).expect("one batch takes them");
         if offsets > 0 {
             let mut batch = empty_batch(offsets);
@@ -123,6 +137,7 @@ impl ModelPartition {
                 bytes: batch.freeze(),
                 timestamps: Vec::new(),
                 safe: true,
+                is_new: false,
             });
         }
     }

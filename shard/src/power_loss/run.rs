@@ -26,6 +26,9 @@ const DATA: &str = "/data";
 /// Long enough for a journal to seal itself and for what runs in the background to end.
 const QUIET: Duration = Duration::from_millis(400);
 
+/// Longer than a run: the model knows of no expiry.
+const PRODUCER_EXPIRATION: Duration = Duration::from_secs(86_400);
+
 /// Polls of one seed; it needs a hundredth of it.
 const STEP_LIMIT: u64 = 5_000_000;
 
@@ -163,6 +166,7 @@ impl Setup {
             flush_bytes: self.flush_bytes,
             index_interval_bytes: 2_048,
             open_files_max: 3,
+            producer_expiration: PRODUCER_EXPIRATION,
             housekeeping_interval: Duration::from_millis(40),
             space_interval: Duration::from_millis(50),
         }

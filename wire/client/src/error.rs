@@ -84,6 +84,17 @@ pub enum ClientError {
         /// The last failure, if any.
         last: Option<String>,
     },
+    /// Nobody can tell whether the records were stored: the answer was lost, and after an earlier batch
+    /// of the partition failed, sending them again might store them twice.
+    #[error(
+        "the answer for a batch of {topic}/{partition} was lost, and the batch before it failed; the records may or may not be stored: look for them in the partition before sending them again"
+    )]
+    FateUnknown {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+    },
     /// The record cannot be sent at all.
     #[error("a record of {bytes} bytes is over the limit of {limit} bytes of a request")]
     RecordTooLarge {
@@ -123,6 +134,28 @@ pub enum ClientError {
         log_start: i64,
         /// The first offset that is not there yet.
         high_watermark: i64,
+    },
+    /// A group has no offset for a partition, and its member was told to say so.
+    #[error(
+        "group '{group}' has no committed offset for {topic}/{partition}; seek to one, commit one, \
+         or set auto_offset_reset to earliest or latest"
+    )]
+    NoCommittedOffset {
+        /// The group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+    },
+    /// Offsets were not committed since the member no longer has the partitions.
+    #[error(
+        "the offsets were not committed: group '{group}' has given their partitions to other members \
+         meanwhile, who read on from the offsets that were committed before"
+    )]
+    CommitTooLate {
+        /// The group.
+        group: String,
     },
     /// The partition is not assigned to the consumer.
     #[error("{topic}/{partition} is not assigned to this consumer; assign it first")]
@@ -182,7 +215,8 @@ impl ClientError {
             ClientError::Connect { .. }
             | ClientError::ConnectionLost { .. }
             | ClientError::TimedOut { .. }
-            | ClientError::DeliveryTimedOut { .. } => true,
+            | ClientError::DeliveryTimedOut { .. }
+            | ClientError::FateUnknown { .. } => true,
             _ => false,
         }
     }

@@ -1,8 +1,9 @@
 //! The Rust client of Millrace, on tokio.
 //!
 //! [`Client::connect`] opens the first connection; from it come an [`Admin`] (topics and their
-//! configuration), any number of [`Producer`]s and [`Consumer`]s. All of them share one connection
-//! to each shard of the broker that they need, and one task that drives them.
+//! configuration), any number of [`Producer`]s, [`Consumer`]s and [`GroupConsumer`]s (which share the
+//! partitions of their topics with the other members of their group). All of them share one
+//! connection to each shard of the broker that they need, and one task that drives them.
 //!
 //! Two layers. [`core`] decides everything (batching, routing, retries, metadata, prefetch) as a
 //! state machine that does no I/O, keeps no clock and draws no randomness of its own, so that a
@@ -34,6 +35,7 @@ mod config;
 pub mod core;
 mod error;
 mod face;
+mod group;
 mod record;
 
 pub use config::{
@@ -43,8 +45,11 @@ pub use config::{
 pub use core::BrokerInfo;
 pub use error::ClientError;
 pub use face::{
-    Admin, Client, ConfigChange, Consumer, CreatedTopic, DeletedRecords, Delivery, ListedOffset,
-    NewTopic, OffsetQuery, Pong, Producer,
+    Admin, Client, ConfigChange, Consumer, CreatedTopic, DeletedRecords, Delivery, GroupConsumer,
+    ListedOffset, NewTopic, OffsetQuery, Pong, Producer,
+};
+pub use group::{
+    Assignor, GroupConfig, GroupEvent, GroupOffset, OffsetReset, Subscription, TopicPartition,
 };
 pub use millrace_wire::error::{ErrorCode, WireError};
 pub use millrace_wire::native::messages;

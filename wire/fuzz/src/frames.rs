@@ -12,8 +12,8 @@ use millrace_wire::native::{
     decode_response, encode_request, encode_response,
 };
 
-use crate::Seed;
 use crate::allocation::bounded;
+use crate::{Seed, groups};
 
 pub(crate) const RKYV: Format = Format::Rkyv;
 pub(crate) const PROTOBUF: Format = Format::Protobuf;
@@ -202,7 +202,7 @@ fn entries() -> Vec<ConfigEntry> {
     vec![entry("retention.ms", true), entry("segment.bytes", false)]
 }
 
-/// One of each request, with something in every list.
+/// One of each request but those of groups, with something in every list.
 fn requests() -> Vec<(&'static str, Request)> {
     let [short, long] = names();
     let name = || long.clone();
@@ -352,6 +352,7 @@ fn requests() -> Vec<(&'static str, Request)> {
             .into(),
         ),
         ("stats", StatsRequest {}.into()),
+        ("init_producer", InitProducerRequest {}.into()),
     ]
 }
 
@@ -468,7 +469,8 @@ pub(crate) fn request_seeds(format: Format) -> Vec<Seed> {
         frame.put_bytes(b'x', attached);
         (name, frame[FRAME_HEADER_BYTES..].to_vec())
     };
-    requests().into_iter().map(seed).collect()
+    let all = requests().into_iter().chain(groups::requests());
+    all.map(seed).collect()
 }
 
 pub(crate) fn response_seeds(format: Format) -> Vec<Seed> {
@@ -479,7 +481,8 @@ pub(crate) fn response_seeds(format: Format) -> Vec<Seed> {
         frame.put_bytes(b'x', attached);
         (name, frame[FRAME_HEADER_BYTES..].to_vec())
     };
-    responses().into_iter().map(seed).collect()
+    let all = responses().into_iter().chain(groups::responses());
+    all.map(seed).collect()
 }
 
 #[cfg(test)]
@@ -500,7 +503,7 @@ mod tests {
         let (request, _) = bounded(60 * bytes.len(), || decode_request(PROTOBUF, payload)).unwrap();
         assert!(matches!(request, Request::CreateTopic(topic) if topic.configs.len() == count));
 
-        let bytes = elements(Kind::DescribeTopic as u16 | RESPONSE_BIT, 5, count);
+        let bytes = elements(Kind::DescribeGroup as u16 | RESPONSE_BIT, 8, count);
         let limit = HELD_FOR_EACH_BYTE * bytes.len();
         let decoded = bounded(limit, || decode_response(PROTOBUF, Bytes::from(bytes)));
         assert!(decoded.is_ok());

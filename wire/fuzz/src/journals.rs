@@ -78,6 +78,12 @@ impl JournalOwner for Owner {
             oldest_needed: None,
         }
     }
+
+    fn producers(&self, put: &mut dyn FnMut(PartitionId, &[u8])) {
+        for state in self.0.borrow().iter() {
+            put(state.partition, b"what it remembers");
+        }
+    }
 }
 
 const PARTITION: PartitionId = PartitionId {
@@ -134,6 +140,7 @@ async fn write<E: Env>(env: E, config: JournalConfig) {
             term: Term(1),
             base_offset: state.log_end,
             record_count: 2,
+            idempotent: number % 2 == 1,
             batch: &batch,
         };
         append(&journal, entry).await;
@@ -143,6 +150,15 @@ async fn write<E: Env>(env: E, config: JournalConfig) {
     }
     let (partition, safe) = (PARTITION, state.safe);
     append(&journal, Entry::SegmentSafe { partition, safe }).await;
+    let snapshot = b"what it remembers now";
+    append(
+        &journal,
+        Entry::Producers {
+            partition,
+            snapshot,
+        },
+    )
+    .await;
     let log_start = Offset(3);
     append(
         &journal,

@@ -11,6 +11,7 @@
 pub mod allocation;
 mod batches;
 mod frames;
+mod groups;
 mod journals;
 mod kafka;
 pub mod mutation;

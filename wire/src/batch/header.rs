@@ -9,7 +9,7 @@
 
 use super::compression::Compression;
 use super::error::BatchError;
-use crate::ids::{Offset, Term};
+use crate::ids::{Offset, ProducerEpoch, ProducerId, Term};
 
 /// Bytes before the records.
 pub const BATCH_HEADER_BYTES: usize = 61;
@@ -189,6 +189,47 @@ impl BatchHeader {
         put(batch, RECORD_COUNT_AT, self.record_count.to_be_bytes());
         set_crc(batch);
     }
+}
+
+/// Which idempotent producer a batch is from, and its place among what that producer sends to the
+/// partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchProducer {
+    /// The producer.
+    pub id: ProducerId,
+    /// Which life of it.
+    pub epoch: ProducerEpoch,
+    /// Sequence number of the first record.
+    pub base_sequence: i32,
+}
+
+/// The idempotent producer of a batch; none for a plain one. Looks at nothing else in the header.
+///
+/// # Panics
+/// If the slice is shorter than a header.
+#[must_use]
+pub fn batch_producer(batch: &[u8]) -> Option<BatchProducer> {
+    let id = i64::from_be_bytes(field(batch, PRODUCER_ID_AT));
+    (id >= 0).then(|| BatchProducer {
+        id: ProducerId(id),
+        epoch: ProducerEpoch(i16::from_be_bytes(field(batch, PRODUCER_EPOCH_AT))),
+        base_sequence: i32::from_be_bytes(field(batch, BASE_SEQUENCE_AT)),
+    })
+}
+
+/// Makes a batch one of an idempotent producer, and renews the checksum.
+///
+/// # Panics
+/// If the slice is shorter than a header. It must hold exactly the batch.
+pub fn set_batch_producer(batch: &mut [u8], producer: BatchProducer) {
+    put(batch, PRODUCER_ID_AT, producer.id.0.to_be_bytes());
+    put(batch, PRODUCER_EPOCH_AT, producer.epoch.0.to_be_bytes());
+    put(
+        batch,
+        BASE_SEQUENCE_AT,
+        producer.base_sequence.to_be_bytes(),
+    );
+    set_crc(batch);
 }
 
 /// The length of the batch at the start of `bytes`, from its length field; `bytes` may end before

@@ -26,8 +26,8 @@ pub use builder::{BatchBuilder, BuildError, empty_batch};
 pub use compression::{Compression, UnknownCompression};
 pub use error::BatchError;
 pub use header::{
-    Attributes, BATCH_HEADER_BYTES, BatchHeader, batch_len, set_append_time, set_base_offset,
-    set_leader_epoch,
+    Attributes, BATCH_HEADER_BYTES, BatchHeader, BatchProducer, batch_len, batch_producer,
+    set_append_time, set_base_offset, set_batch_producer, set_leader_epoch,
 };
 pub use recompress::recompress;
 pub use records::{Header, Record, Records, iter_batches, split_batches};

@@ -37,8 +37,12 @@ pub fn recompress(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{BatchBuilder, DEFAULT_MAX_UNCOMPRESSED_BYTES, Limits, Records, verify};
+    use super::super::{
+        BatchBuilder, BatchProducer, DEFAULT_MAX_UNCOMPRESSED_BYTES, Limits, Records,
+        batch_producer, set_batch_producer, verify,
+    };
     use super::*;
+    use crate::ids::{ProducerEpoch, ProducerId};
     use bytes::Bytes;
 
     #[test]
@@ -50,7 +54,13 @@ mod tests {
                 .push(1000 + n, Some(b"key"), Some(value.as_bytes()), &[])
                 .unwrap();
         }
-        let original = builder.build().unwrap();
+        let mut original = builder.build().unwrap();
+        let producer = BatchProducer {
+            id: ProducerId(7),
+            epoch: ProducerEpoch(2),
+            base_sequence: 90,
+        };
+        set_batch_producer(&mut original, producer);
         let decoded = |batch: Bytes| -> Vec<_> {
             let records = Records::decode(&batch, DEFAULT_MAX_UNCOMPRESSED_BYTES).unwrap();
             records.map(Result::unwrap).collect()
@@ -61,6 +71,7 @@ mod tests {
             let batch = recompress(&original, codec, DEFAULT_MAX_UNCOMPRESSED_BYTES).unwrap();
             let header = verify(&batch, Limits::default()).unwrap();
             assert_eq!(header.attributes.compression(), Ok(codec));
+            assert_eq!(batch_producer(&batch), Some(producer));
             assert_eq!(before, decoded(batch.freeze()));
         }
         assert!(recompress(&original, Compression::None, 100).is_err());

@@ -1,6 +1,7 @@
 //! The native protocol's messages, as owned values. Lists of `topic → partitions` name each topic
 //! once. Bulk bytes (record batches) are not in a message: it carries their lengths, and the bytes
-//! follow the body as *attachments*, in the order in which the lengths stand.
+//! follow the body as *attachments*, in the order in which the lengths stand. Those of consumer groups
+//! have a file of their own.
 
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -55,16 +56,23 @@ macro_rules! messages {
             }
 
             #[cfg(test)]
-            impl super::tests::Any for $name {
+            impl crate::native::tests::Any for $name {
                 fn any() -> proptest::strategy::BoxedStrategy<$name> {
                     use proptest::strategy::Strategy;
-                    let fields = (proptest::strategy::Just(()), $(<$type as super::tests::Any>::any(),)*);
+                    let fields = (
+                        proptest::strategy::Just(()),
+                        $(<$type as crate::native::tests::Any>::any(),)*
+                    );
                     fields.prop_map(|((), $($field,)*)| $name { $($field,)* }).boxed()
                 }
             }
         )*
     };
 }
+
+mod groups;
+
+pub use groups::*;
 
 messages! {
     /// An error inside a response. `code` 0 means none; numbers are [`crate::error::ErrorCode`]'s.
@@ -505,6 +513,19 @@ messages! {
         pub status: Status,
         /// Next offset to be assigned, where the log was cut.
         pub log_end: i64,
+    }
+
+    /// Asks for an id that marks a producer's batches, so that one which is sent twice is stored once.
+    pub struct InitProducerRequest {}
+    /// An id that nobody has had. Batches carry it with the epoch, and with a sequence number that
+    /// counts the records of each partition from 0.
+    pub struct InitProducerResponse {
+        /// Success or failure.
+        pub status: Status,
+        /// The id.
+        pub producer_id: i64,
+        /// The epoch to begin with. The producer may raise it by itself, and counts from 0 again.
+        pub producer_epoch: i16,
     }
 
     /// Asks for the counters and latency histograms of every shard.

@@ -8,7 +8,7 @@
 //!
 //! [`RequestPayload`] reads Produce and Fetch in place ([`ProduceView`], [`FetchView`]); everything
 //! else becomes an owned [`Request`]. A new exchange is one line in the table below, one message in
-//! `messages.rs` and one in `proto/millrace.proto`.
+//! `messages.rs` (or a file beside it) and one in `proto/millrace.proto`.
 
 mod codec;
 pub mod messages;
@@ -173,6 +173,28 @@ exchanges! {
     RepairPartition = 14: RepairPartitionRequest => RepairPartitionResponse;
     /// Counters and latencies.
     Stats = 15: StatsRequest => StatsResponse;
+    /// An id for an idempotent producer.
+    InitProducer = 16: InitProducerRequest => InitProducerResponse;
+    /// Becomes a member of a group.
+    JoinGroup = 20: JoinGroupRequest => JoinGroupResponse;
+    /// Asks for a member's partitions.
+    SyncGroup = 21: SyncGroupRequest => SyncGroupResponse;
+    /// Keeps a membership alive.
+    Heartbeat = 22: HeartbeatRequest => HeartbeatResponse;
+    /// Ends memberships.
+    LeaveGroup = 23: LeaveGroupRequest => LeaveGroupResponse;
+    /// Notes how far a group has come.
+    CommitOffsets = 24: CommitOffsetsRequest => CommitOffsetsResponse;
+    /// Asks how far a group has come.
+    FetchOffsets = 25: FetchOffsetsRequest => FetchOffsetsResponse;
+    /// Names of all groups.
+    ListGroups = 26: ListGroupsRequest => ListGroupsResponse;
+    /// Everything about one group.
+    DescribeGroup = 27: DescribeGroupRequest => DescribeGroupResponse;
+    /// Forgets a group.
+    DeleteGroup = 28: DeleteGroupRequest => DeleteGroupResponse;
+    /// Forgets some of a group's offsets.
+    DeleteOffsets = 29: DeleteOffsetsRequest => DeleteOffsetsResponse;
 }
 
 impl Request {

@@ -36,7 +36,7 @@ macro_rules! same {
     };
 }
 
-same!(bool, u32, u64, i64, String);
+same!(bool, i32, u32, u64, i64, String);
 
 /// Protobuf has no integers of fewer than 32 bits.
 macro_rules! narrower {

@@ -27,7 +27,7 @@ macro_rules! any_from_proptest {
     };
 }
 
-any_from_proptest!(bool, i8, i16, u16, u32, u64, i64);
+any_from_proptest!(bool, i8, i16, i32, u16, u32, u64, i64);
 
 impl Any for String {
     fn any() -> BoxedStrategy<String> {
@@ -105,8 +105,30 @@ messages_survive! {
     delete_records_response => DeleteRecordsResponse;
     repair_partition_request => RepairPartitionRequest;
     repair_partition_response => RepairPartitionResponse;
+    init_producer_request => InitProducerRequest;
+    init_producer_response => InitProducerResponse;
     stats_request => StatsRequest;
     stats_response => StatsResponse;
+    join_group_request => JoinGroupRequest;
+    join_group_response => JoinGroupResponse;
+    sync_group_request => SyncGroupRequest;
+    sync_group_response => SyncGroupResponse;
+    heartbeat_request => HeartbeatRequest;
+    heartbeat_response => HeartbeatResponse;
+    leave_group_request => LeaveGroupRequest;
+    leave_group_response => LeaveGroupResponse;
+    commit_offsets_request => CommitOffsetsRequest;
+    commit_offsets_response => CommitOffsetsResponse;
+    fetch_offsets_request => FetchOffsetsRequest;
+    fetch_offsets_response => FetchOffsetsResponse;
+    list_groups_request => ListGroupsRequest;
+    list_groups_response => ListGroupsResponse;
+    describe_group_request => DescribeGroupRequest;
+    describe_group_response => DescribeGroupResponse;
+    delete_group_request => DeleteGroupRequest;
+    delete_group_response => DeleteGroupResponse;
+    delete_offsets_request => DeleteOffsetsRequest;
+    delete_offsets_response => DeleteOffsetsResponse;
 }
 
 /// A request of two topics and three batches of 3, 0 and 4 bytes, with its frame.

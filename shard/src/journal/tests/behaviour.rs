@@ -86,6 +86,7 @@ impl<E: Env> Open<E> {
             term: Term(1),
             base_offset: state.log_end,
             record_count: 1,
+            idempotent: false,
             batch: Bytes::from(vec![state.log_end.0 as u8; len]),
         });
     }
@@ -482,14 +483,14 @@ fn a_newer_version_is_refused_with_both_named() {
     assert!(matches!(
         refused,
         JournalError::NewerVersion {
-            found: 2,
-            known: 1,
+            found: 3,
+            known: 2,
             ..
         }
     ));
     let message = refused.to_string();
     assert!(
-        message.contains("version 2") && message.contains("up to 1"),
+        message.contains("version 3") && message.contains("up to 2"),
         "{message}"
     );
 }

@@ -53,6 +53,7 @@ fn entries() -> Vec<OwnedEntry> {
             term: Term(2),
             base_offset: Offset(70),
             record_count: 3,
+            idempotent: true,
             batch: Bytes::from(vec![7; 5000]),
         },
         OwnedEntry::SegmentSafe {
@@ -68,6 +69,14 @@ fn entries() -> Vec<OwnedEntry> {
             log_end: Offset(71),
         },
         OwnedEntry::Checkpoint(state),
+        OwnedEntry::Producers {
+            partition: id,
+            snapshot: Bytes::from(vec![8; 300]),
+        },
+        OwnedEntry::ProducersCheckpoint {
+            partition: id,
+            snapshot: Bytes::from(vec![9; 70]),
+        },
         OwnedEntry::PartitionRemoved { partition: id },
     ]
 }
@@ -186,6 +195,53 @@ fn a_damaged_body_still_tells_whose_it_was() {
         (lost.partition, lost.index, lost.log_end),
         (partition(4), LogIndex(8), Offset(73))
     );
+    assert!(lost.of_producers, "it was an idempotent producer's");
+}
+
+#[test]
+fn a_damaged_snapshot_is_told_where_nothing_else_has_it() {
+    let seed = EntrySeed::new(1, Sequence(1));
+    let all = entries();
+    let walk = |entry: &OwnedEntry| {
+        let (head, body) = as_entry(entry).encode(seed);
+        let mut payload = head.to_vec();
+        payload.extend_from_slice(body.bytes());
+        *payload.last_mut().expect("a body") ^= 1;
+        let mut entries = Entries::new(&payload, seed);
+        let lost = entries.next().map(|seen| match seen {
+            Seen::Lost(lost) => lost,
+            Seen::Entry(entry) => panic!("{entry:?}"),
+        });
+        (lost, entries.are_producers_lost(), entries.position())
+    };
+    let (lost, of_checkpoint, _) = walk(&all[6]);
+    let lost = lost.expect("it is the only one");
+    assert!(lost.of_producers && lost.index == LogIndex(0) && !of_checkpoint);
+    let (lost, of_checkpoint, position) = walk(&all[7]);
+    assert_eq!((lost, of_checkpoint, position), (None, true, 64 + 70));
+}
+
+#[test]
+fn a_file_of_the_version_before_is_read() {
+    let mut image = image();
+    let renew = |image: &mut [u8], at: usize, from: usize, to: usize| {
+        let crc = crc32fast::hash(&image[from..to]);
+        image[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+    };
+    image[8..12].copy_from_slice(&1_u32.to_le_bytes());
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&image[..12]);
+    hasher.update(&image[16..512]);
+    image[12..16].copy_from_slice(&hasher.finalize().to_le_bytes());
+    let positions: Vec<_> = inspect(&image).groups.iter().map(|g| g.position).collect();
+    for at in positions.into_iter().map(|at| at as usize) {
+        image[at + 8..at + 10].copy_from_slice(&1_u16.to_le_bytes());
+        renew(&mut image, at + 4, at + 8, at + GROUP_HEADER_BYTES);
+    }
+    let old = inspect(&image);
+    assert_eq!(old.header, Some(header()));
+    assert_eq!((old.groups.len(), old.entries), (3, 18));
+    assert!(old.groups.iter().all(|group| group.intact));
 }
 
 #[test]
@@ -201,7 +257,7 @@ fn an_image_is_read_and_no_flipped_bit_of_a_group_goes_unnoticed() {
             .collect::<Vec<_>>(),
         [(40, true), (41, true), (42, true)]
     );
-    assert_eq!((whole.entries, whole.lost_entries), (14, 0));
+    assert_eq!((whole.entries, whole.lost_entries), (18, 0));
     let first = &whole.groups[0];
     let covered = GROUP_HEADER_BYTES + first.payload_len as usize;
     for bit in (0..covered * 8).step_by(7) {

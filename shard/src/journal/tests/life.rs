@@ -62,12 +62,20 @@ impl Life {
         };
         match choice {
             4..75 => self.append_batch(id).await,
-            75..78 => {
+            75..77 => {
                 let state = self.owner.state.borrow().partitions[&id].state;
                 let log_start = Offset(state.log_start.0 + self.below(5) as i64).min(state.log_end);
                 self.append(OwnedEntry::LogStart {
                     partition: id,
                     log_start,
+                });
+            }
+            77 => {
+                let len = self.below(3_000) as usize;
+                let snapshot = Bytes::from(vec![self.env.random_u64() as u8; len]);
+                self.append(OwnedEntry::Producers {
+                    partition: id,
+                    snapshot,
                 });
             }
             78 => self.append(OwnedEntry::PartitionRemoved { partition: id }),
@@ -105,6 +113,7 @@ impl Life {
             term: Term(1),
             base_offset: state.log_end,
             record_count: 1 + self.below(9) as u32,
+            idempotent: self.below(2) == 0,
             batch: Bytes::from(batch),
         });
     }

@@ -50,6 +50,8 @@ impl PartialEq for Held {
 #[derive(Clone, Debug, PartialEq)]
 pub struct PartitionState {
     pub state: PartitionCheckpoint,
+    /// What was said last of producers. Here each entry replaces all of it.
+    pub producers: Bytes,
     pub held: BTreeMap<LogIndex, Held>,
 }
 
@@ -66,6 +68,7 @@ impl State {
                 id,
                 PartitionState {
                     state,
+                    producers: Bytes::new(),
                     held: BTreeMap::new(),
                 },
             );
@@ -106,7 +109,10 @@ impl State {
                 p.state.log_end = *log_end;
                 p.held.retain(|_, held| held.base_offset < *log_end);
             }
-            OwnedEntry::PartitionCreated(_) | OwnedEntry::Checkpoint(_) => {}
+            OwnedEntry::Producers { snapshot, .. } => p.producers = snapshot.clone(),
+            OwnedEntry::PartitionCreated(_)
+            | OwnedEntry::Checkpoint(_)
+            | OwnedEntry::ProducersCheckpoint { .. } => {}
         }
     }
 
@@ -119,9 +125,15 @@ impl State {
                 checkpoint.partition,
                 PartitionState {
                     state: *checkpoint,
+                    producers: Bytes::new(),
                     held,
                 },
             );
+        }
+        for (id, piece) in &recovery.producers {
+            let p = state.partitions.get_mut(id);
+            let p = p.expect("the checkpoint has the partition");
+            p.producers = [&p.producers[..], piece].concat().into();
         }
         for item in &recovery.items {
             let RecoveredItem::Entry(sequence, entry) = item else {
@@ -167,6 +179,17 @@ impl State {
             oldest_needed: held.map(|held| held.sequence).min(),
         }
     }
+
+    /// What is remembered of producers, in two pieces where there is enough.
+    pub fn producers(&self, put: &mut dyn FnMut(PartitionId, &[u8])) {
+        for (id, p) in &self.partitions {
+            let (first, second) = p.producers.split_at(p.producers.len() / 2);
+            let pieces = [first, second].into_iter();
+            pieces
+                .filter(|piece| !piece.is_empty())
+                .for_each(|piece| put(*id, piece));
+        }
+    }
 }
 
 /// An owned entry, borrowed.
@@ -178,6 +201,7 @@ pub fn as_entry(entry: &OwnedEntry) -> Entry<'_> {
             term,
             base_offset,
             record_count,
+            idempotent,
             batch,
         } => Entry::Append {
             partition: *partition,
@@ -185,6 +209,7 @@ pub fn as_entry(entry: &OwnedEntry) -> Entry<'_> {
             term: *term,
             base_offset: *base_offset,
             record_count: *record_count,
+            idempotent: *idempotent,
             batch,
         },
         OwnedEntry::PartitionCreated(state) => Entry::PartitionCreated(*state),
@@ -207,6 +232,20 @@ pub fn as_entry(entry: &OwnedEntry) -> Entry<'_> {
             log_end: *log_end,
         },
         OwnedEntry::Checkpoint(state) => Entry::Checkpoint(*state),
+        OwnedEntry::Producers {
+            partition,
+            snapshot,
+        } => Entry::Producers {
+            partition: *partition,
+            snapshot,
+        },
+        OwnedEntry::ProducersCheckpoint {
+            partition,
+            snapshot,
+        } => Entry::ProducersCheckpoint {
+            partition: *partition,
+            snapshot,
+        },
     }
 }
 
@@ -273,5 +312,9 @@ pub struct Owner {
 impl JournalOwner for Owner {
     fn checkpoint(&self) -> Checkpoint {
         self.state.borrow().checkpoint()
+    }
+
+    fn producers(&self, put: &mut dyn FnMut(PartitionId, &[u8])) {
+        self.state.borrow().producers(put);
     }
 }

@@ -15,7 +15,7 @@ use super::metadata::PartitionKey;
 use super::random::Backoff;
 use super::requests::{Pending, Purpose};
 use super::{ConnectionId, ConsumerId, Core, Event, Route, Time, Timer};
-use crate::{ClientError, ConsumerConfig, Start};
+use crate::{ClientError, ConsumerConfig, Start, TopicPartition};
 
 type Asked = Vec<(PartitionKey, u64)>;
 
@@ -71,6 +71,20 @@ impl Core {
         self.consumers.get(&id).map_or(0, Consumer::unresolved)
     }
 
+    /// Whether the partition is not placed yet.
+    #[must_use]
+    pub fn is_unresolved(&self, id: ConsumerId, place: &TopicPartition) -> bool {
+        let Some(topic) = self.metadata.find(&place.topic) else {
+            return false;
+        };
+        let key = PartitionKey {
+            topic,
+            partition: place.partition,
+        };
+        let consumer = self.consumers.get(&id);
+        consumer.is_some_and(|consumer| consumer.is_unresolved(key))
+    }
+
     /// The offset at which reading of the partition began, once it is known.
     #[must_use]
     pub fn begin(&self, id: ConsumerId, topic: &str, partition: u32) -> Option<i64> {
@@ -120,7 +134,7 @@ impl Core {
         }
     }
 
-    fn key(&mut self, topic: &str, partition: u32) -> PartitionKey {
+    pub(super) fn key(&mut self, topic: &str, partition: u32) -> PartitionKey {
         PartitionKey {
             topic: self.metadata.topic(topic),
             partition,
@@ -166,6 +180,10 @@ impl Core {
             match self.route(now, key) {
                 Route::To(connection) => sorted.entry(connection).or_default().push(key),
                 Route::Wait => {}
+                // A topic that its group reads may come again; if not, the group will hear of it.
+                Route::Missing(_) if self.groups.contains_key(&id) => {
+                    self.retry_later(now, id, key);
+                }
                 Route::Missing(error) => {
                     if let Some(consumer) = self.consumers.get_mut(&id) {
                         consumer.park(key, error);
@@ -306,6 +324,8 @@ impl Core {
         };
         if consumer.answered(key, generation, answer) == Trouble::Retry {
             self.retry_later(now, id, key);
+        } else {
+            self.group_reading_begun(id, key);
         }
     }
 

@@ -121,6 +121,7 @@ impl Core {
             Purpose::Handshake => self.shaken(now, id, answer.0),
             Purpose::Metadata => self.metadata_told(now, id, answer.0),
             Purpose::User(request) => self.reply(request.id, answered(answer.0)),
+            Purpose::Identity { producer } => self.identified(now, producer, answer.0),
             Purpose::Produce { producer, batches } => {
                 self.produced(now, id, producer, batches, answer.0);
             }
@@ -130,6 +131,11 @@ impl Core {
             Purpose::Offsets { consumer, asked } => {
                 self.offsets_told(now, consumer, asked, answer.0);
             }
+            Purpose::Group {
+                consumer,
+                exchange,
+                number,
+            } => self.group_answered(now, consumer, exchange, number, answer.0),
         }
     }
 
@@ -202,12 +208,7 @@ impl Core {
     /// An unanswered request means that the connection, or what is behind it, does not work: what
     /// was sent on it is of unknown fate, and must not be answered after it was sent again.
     pub(super) fn request_timed_out(&mut self, now: Time, id: ConnectionId) {
-        let after = self.config.request_timeout;
-        self.abandon(
-            now,
-            id,
-            format!("a request was not answered within {after:?}"),
-        );
+        self.abandon(now, id, "a request was not answered in time".into());
     }
 
     /// The request will not be answered.
@@ -215,6 +216,7 @@ impl Core {
         match pending.purpose {
             Purpose::Handshake | Purpose::Metadata => {}
             Purpose::User(request) => self.user_request_lost(now, request, error),
+            Purpose::Identity { producer } => self.not_identified(now, producer, error),
             Purpose::Produce { producer, batches } => {
                 self.produce_lost(now, producer, batches, error);
             }
@@ -222,6 +224,11 @@ impl Core {
             Purpose::Offsets { consumer, asked } => {
                 self.offsets_lost(now, consumer, asked, error);
             }
+            Purpose::Group {
+                consumer,
+                exchange,
+                number,
+            } => self.group_lost(now, consumer, exchange, number, error),
         }
     }
 

@@ -160,6 +160,11 @@ impl Metadata {
         })
     }
 
+    /// The newest revision seen of this cluster.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
     /// The node's address.
     pub(crate) fn address(&self, node: NodeId) -> Option<&str> {
         self.nodes.get(&node).map(String::as_str)

@@ -10,7 +10,9 @@
 //! - `metadata`: who leads what; `connections`: one to each shard that is needed;
 //!   `requests`: what an answer is for.
 //! - [`producer`]: batching, order, retries. [`consumer`]: positions, prefetch, long polling.
-//! - `linking`, `asking`, `producing`, `consuming`: how the [`Core`] ties them together, one
+//! - `group`: membership in a group of consumers: joining, giving up, committing.
+//! - `linking`, `asking`, `identifying`, `producing`, `consuming`, `grouping`: how the [`Core`] ties
+//!   them together, one
 //!   concern each.
 
 mod asking;
@@ -18,6 +20,9 @@ mod connections;
 pub mod consumer;
 mod consuming;
 mod frames;
+pub mod group;
+mod grouping;
+mod identifying;
 mod linking;
 mod metadata;
 pub mod producer;
@@ -42,6 +47,7 @@ pub use time::Time;
 use crate::{ClientConfig, ClientError};
 use connections::{Connections, Target};
 use consumer::Consumer;
+use group::{CommitId, Group};
 use metadata::{Metadata, PartitionKey};
 use producer::{BatchId, Producer};
 use random::{Backoff, Random};
@@ -130,6 +136,13 @@ pub enum Event {
     MetadataChanged,
     /// The consumer has a chunk or an error to take, or knows more of its positions.
     Consumer(ConsumerId),
+    /// What became of a commit.
+    Committed {
+        /// The commit.
+        commit: CommitId,
+        /// Whether the group has noted it.
+        result: Result<(), ClientError>,
+    },
 }
 
 /// What a deadline is for.
@@ -145,10 +158,14 @@ enum Timer {
     User(RequestId),
     /// Metadata may be asked for again.
     Metadata,
+    /// A producer's id may be asked for again.
+    Identity(ProducerId),
     /// A partition's batches need attention.
     Queue(ProducerId, PartitionKey),
     /// A consumer's partition may be tried again.
     Consumer(ConsumerId),
+    /// A member of a group has something to do.
+    Group(ConsumerId),
 }
 
 /// The client's decisions.
@@ -172,6 +189,9 @@ pub struct Core {
     next_batch: u64,
     consumers: BTreeMap<ConsumerId, Consumer>,
     next_consumer: u64,
+    /// Those of the consumers that are members of a group, and members that are leaving.
+    groups: BTreeMap<ConsumerId, Group>,
+    next_commit: u64,
     /// Connections or metadata changed: what had no way may have one now.
     routes_changed: bool,
     /// The first connection is wanted though nothing is to be sent.
@@ -211,6 +231,8 @@ impl Core {
             next_batch: 0,
             consumers: BTreeMap::new(),
             next_consumer: 0,
+            groups: BTreeMap::new(),
+            next_commit: 0,
             routes_changed: false,
             connect_wanted: false,
             outbox: VecDeque::new(),
@@ -264,11 +286,16 @@ impl Core {
                 Timer::Dial => self.routes_changed = true,
                 Timer::Request(id, _) => self.request_timed_out(now, id),
                 Timer::User(id) => self.user_timed_out(id),
-                Timer::Metadata => {}
+                Timer::Metadata | Timer::Identity(_) => {}
                 Timer::Queue(producer, key) => self.queue_due(now, producer, key),
                 Timer::Consumer(id) => {
                     if let Some(consumer) = self.consumers.get_mut(&id) {
                         consumer.dirty = true;
+                    }
+                }
+                Timer::Group(id) => {
+                    if let Some(group) = self.groups.get_mut(&id) {
+                        group.dirty = true;
                     }
                 }
             }
@@ -282,8 +309,13 @@ impl Core {
             self.consumers
                 .values_mut()
                 .for_each(|consumer| consumer.dirty = true);
+            self.groups
+                .values_mut()
+                .for_each(|group| group.dirty = true);
         }
+        self.schedule_groups(now);
         self.schedule_waiting(now);
+        self.schedule_identities(now);
         self.schedule_produce(now);
         self.schedule_consumers(now);
         self.schedule_metadata(now);

@@ -3,6 +3,7 @@
 use millrace_wire::native::Request;
 
 use super::consumer::FetchId;
+use super::group::Exchange;
 use super::metadata::PartitionKey;
 use super::producer::BatchId;
 use super::time::Time;
@@ -28,6 +29,10 @@ pub(crate) enum Purpose {
     Handshake,
     Metadata,
     User(UserRequest),
+    /// The question for a producer's id.
+    Identity {
+        producer: ProducerId,
+    },
     Produce {
         producer: ProducerId,
         batches: Vec<(PartitionKey, BatchId)>,
@@ -39,6 +44,11 @@ pub(crate) enum Purpose {
     Offsets {
         consumer: ConsumerId,
         asked: Vec<(PartitionKey, u64)>,
+    },
+    Group {
+        consumer: ConsumerId,
+        exchange: Exchange,
+        number: u64,
     },
 }
 

@@ -324,7 +324,7 @@ impl Admin {
     }
 
     /// A question: asked again if the connection breaks.
-    async fn ask(&self, request: impl Into<Request>) -> Result<Response, ClientError> {
+    pub(super) async fn ask(&self, request: impl Into<Request>) -> Result<Response, ClientError> {
         self.call(request.into(), true).await
     }
 

@@ -8,15 +8,16 @@ use tokio::sync::oneshot;
 
 use super::shared::Shared;
 use crate::{
-    Admin, BrokerInfo, ClientConfig, ClientError, Consumer, ConsumerConfig, Producer,
-    ProducerConfig,
+    Admin, BrokerInfo, ClientConfig, ClientError, Consumer, ConsumerConfig, GroupConfig,
+    GroupConsumer, Producer, ProducerConfig,
 };
 
 /// A client of a Millrace broker, shared by everything made from it. Cloning is cheap.
 ///
-/// It lives as long as any clone, [`Admin`], [`Producer`] or [`Consumer`] of it, and after the last
-/// one is dropped until the records that were accepted are delivered or have failed (as long as the
-/// runtime runs; [`Producer::close`] waits for that).
+/// It lives as long as any clone, [`Admin`], [`Producer`], [`Consumer`] or [`GroupConsumer`] of it, and after the last
+/// one is dropped until the records that were accepted are delivered or have failed, and members of
+/// groups have left (as long as the runtime runs; [`Producer::close`] and [`GroupConsumer::close`]
+/// wait for that).
 #[derive(Clone)]
 pub struct Client(pub(super) Arc<Handle>);
 
@@ -33,6 +34,10 @@ impl Drop for Handle {
 }
 
 impl Client {
+    pub(super) fn of(handle: Arc<Handle>) -> Client {
+        Client(handle)
+    }
+
     /// Connects to the first bootstrap address that answers. Must be called on a tokio runtime,
     /// which runs the client from then on.
     ///
@@ -92,32 +97,21 @@ impl Client {
 
     /// A producer. One is enough for most programs: it may be shared between tasks.
     pub fn producer(&self, config: ProducerConfig) -> Result<Producer, ClientError> {
-        if config.batch_bytes == 0 || config.buffer_bytes == 0 || config.max_in_flight == 0 {
-            return Err(ClientError::invalid(
-                "batch_bytes, buffer_bytes and max_in_flight are at least 1",
-            ));
-        }
-        if config.linger > config.delivery_timeout {
-            return Err(ClientError::invalid(
-                "linger is longer than delivery_timeout",
-            ));
-        }
+        config.check()?;
         Ok(Producer::new(self.0.clone(), config))
     }
 
     /// A consumer, with nothing assigned.
     pub fn consumer(&self, config: ConsumerConfig) -> Result<Consumer, ClientError> {
-        if config.max_bytes == 0
-            || config.partition_max_bytes == 0
-            || config.prefetch_bytes == 0
-            || config.max_poll_records == 0
-        {
-            return Err(ClientError::invalid(
-                "max_bytes, partition_max_bytes, prefetch_bytes and max_poll_records are at \
-                 least 1",
-            ));
-        }
+        config.check()?;
         Ok(Consumer::new(self.0.clone(), config))
+    }
+
+    /// A member of a group of consumers that share the partitions of their topics. It joins at once;
+    /// [`GroupConsumer::poll`] brings the records.
+    pub fn group_consumer(&self, config: GroupConfig) -> Result<GroupConsumer, ClientError> {
+        config.check()?;
+        GroupConsumer::new(self.0.clone(), config)
     }
 }
 

@@ -8,17 +8,17 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::client::Handle;
-use crate::core::ConsumerId;
 use crate::core::consumer::Reader;
+use crate::core::{ConsumerId, Core, Time};
 use crate::{ClientError, ConsumedRecord, ConsumerConfig, Start};
 
 /// Reads the partitions that it was assigned.
 pub struct Consumer {
-    client: Arc<Handle>,
-    id: ConsumerId,
+    pub(super) client: Arc<Handle>,
+    pub(super) id: ConsumerId,
     max_poll_records: usize,
-    reader: Reader,
-    news: Arc<Notify>,
+    pub(super) reader: Reader,
+    pub(super) news: Arc<Notify>,
     /// To be told by the next poll, since this one had records to give.
     error: Option<ClientError>,
 }
@@ -26,20 +26,31 @@ pub struct Consumer {
 impl Consumer {
     pub(super) fn new(client: Arc<Handle>, config: ConsumerConfig) -> Consumer {
         let max_poll_records = config.max_poll_records;
+        let open = |core: &mut Core, _| Ok(core.open_consumer(config));
+        let opened = Consumer::open(client, max_poll_records, open);
+        opened.unwrap_or_else(|never: std::convert::Infallible| match never {})
+    }
+
+    /// A consumer that the core opens like this.
+    pub(super) fn open<E>(
+        client: Arc<Handle>,
+        max_poll_records: usize,
+        open: impl FnOnce(&mut Core, Time) -> Result<ConsumerId, E>,
+    ) -> Result<Consumer, E> {
         let news = Arc::new(Notify::new());
-        let id = client.shared.with(|inner, _| {
-            let id = inner.core.open_consumer(config);
+        let id = client.shared.with(|inner, now| {
+            let id = open(&mut inner.core, now)?;
             inner.news.insert(id, news.clone());
-            id
-        });
-        Consumer {
+            Ok(id)
+        })?;
+        Ok(Consumer {
             client,
             id,
             max_poll_records,
             reader: Reader::new(),
             news,
             error: None,
-        }
+        })
     }
 
     /// Reads these partitions from these places, and no others. Returns when the places are known,
@@ -164,7 +175,7 @@ impl Consumer {
     }
 
     /// What there is now.
-    fn take(&mut self) -> Result<Vec<ConsumedRecord>, ClientError> {
+    pub(super) fn take(&mut self) -> Result<Vec<ConsumedRecord>, ClientError> {
         if let Some(error) = self.error.take() {
             return Err(error);
         }
@@ -230,7 +241,7 @@ impl Consumer {
         }
     }
 
-    fn timed_out(&self, what: &str) -> ClientError {
+    pub(super) fn timed_out(&self, what: &str) -> ClientError {
         let last = self
             .client
             .shared

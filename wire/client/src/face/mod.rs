@@ -7,6 +7,7 @@ mod client;
 mod connection;
 mod consumer;
 mod delivery;
+mod group_consumer;
 mod producer;
 mod shared;
 
@@ -16,4 +17,5 @@ pub use admin::{
 pub use client::Client;
 pub use consumer::Consumer;
 pub use delivery::Delivery;
+pub use group_consumer::GroupConsumer;
 pub use producer::Producer;

@@ -13,6 +13,7 @@ use tracing::debug;
 
 use super::connection;
 use super::delivery::BatchCell;
+use crate::core::group::CommitId;
 use crate::core::producer::BatchId;
 use crate::core::{ConnectionId, ConsumerId, Core, Event, ProducerId, RequestId, Time, Transmit};
 use crate::{ClientConfig, ClientError};
@@ -34,6 +35,8 @@ pub(super) struct Inner {
     pub(super) rooms: HashMap<ProducerId, Arc<Notify>>,
     /// Wakes consumers that wait for records or places.
     pub(super) news: HashMap<ConsumerId, Arc<Notify>>,
+    /// Answers those who wait for a commit.
+    pub(super) commits: HashMap<CommitId, oneshot::Sender<Result<(), ClientError>>>,
     pub(super) connecting: Option<oneshot::Sender<Result<(), ClientError>>>,
     /// What the driver sleeps until.
     armed: Option<Time>,
@@ -42,9 +45,9 @@ pub(super) struct Inner {
 }
 
 impl Inner {
-    /// Nobody holds the client any more, and nothing is left to deliver.
+    /// Nobody holds the client any more, and nothing is left to deliver, nor anybody to leave.
     fn is_done(&self) -> bool {
-        self.closing && !self.core.has_undelivered()
+        self.closing && !self.core.has_undelivered() && !self.core.has_departures()
     }
 }
 
@@ -68,6 +71,7 @@ impl Shared {
             replies: HashMap::new(),
             rooms: HashMap::new(),
             news: HashMap::new(),
+            commits: HashMap::new(),
             connecting: None,
             armed: None,
             closing: false,
@@ -174,6 +178,11 @@ impl Shared {
             Event::Consumer(consumer) => {
                 if let Some(news) = inner.news.get(&consumer) {
                     news.notify_waiters();
+                }
+            }
+            Event::Committed { commit, result } => {
+                if let Some(waiting) = inner.commits.remove(&commit) {
+                    let _ = waiting.send(result);
                 }
             }
         }

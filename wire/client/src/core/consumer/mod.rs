@@ -114,6 +114,8 @@ pub(crate) struct Consumer {
     pub(crate) config: ConsumerConfig,
     positions: BTreeMap<PartitionKey, Position>,
     generation: u64,
+    /// Partitions that are left alone until they are resumed.
+    paused: BTreeSet<PartitionKey>,
     /// Partitions in no fetch that could be in one.
     free: BTreeSet<PartitionKey>,
     /// Partitions whose offset must be asked for.
@@ -123,7 +125,7 @@ pub(crate) struct Consumer {
     hot: BTreeSet<PartitionKey>,
     chunks: VecDeque<(PartitionKey, Chunk)>,
     buffered: usize,
-    errors: VecDeque<ClientError>,
+    errors: VecDeque<(PartitionKey, ClientError)>,
     /// Something changed since fetches were last planned.
     pub(crate) dirty: bool,
 }
@@ -134,6 +136,7 @@ impl Consumer {
             config,
             positions: BTreeMap::new(),
             generation: 0,
+            paused: BTreeSet::new(),
             free: BTreeSet::new(),
             to_ask: BTreeSet::new(),
             fetches: FetchTable::default(),
@@ -148,6 +151,7 @@ impl Consumer {
     /// Reads these partitions and no others.
     pub(crate) fn assign(&mut self, partitions: impl IntoIterator<Item = (PartitionKey, Start)>) {
         self.positions.clear();
+        self.paused.clear();
         self.free.clear();
         self.to_ask.clear();
         self.chunks.clear();
@@ -170,12 +174,57 @@ impl Consumer {
         }
     }
 
+    /// Reads these partitions no more.
+    pub(crate) fn unassign(&mut self, keys: impl IntoIterator<Item = PartitionKey>) {
+        for key in keys {
+            self.drop_chunks(key);
+            self.errors.retain(|(of, _)| *of != key);
+            self.positions.remove(&key);
+            self.paused.remove(&key);
+            self.hot.remove(&key);
+            self.file(key);
+        }
+    }
+
+    /// Leaves the partition alone until it is resumed. What was fetched and not handed out is
+    /// dropped, and fetched again then; `unfinished` is where handing out has come to in a chunk that
+    /// was taken and is dropped by whoever took it.
+    pub(crate) fn pause(&mut self, key: PartitionKey, unfinished: Option<i64>) {
+        self.paused.insert(key);
+        let mut chunks = self.chunks.iter();
+        let buffered = chunks
+            .find(|(of, _)| *of == key)
+            .map(|(_, chunk)| chunk.offset);
+        self.drop_chunks(key);
+        if let Some(position) = self.positions.get_mut(&key) {
+            position.buffered = 0;
+            position.fetch = None;
+            if let (Next::At(_), Some(offset)) = (position.next, unfinished.or(buffered)) {
+                position.next = Next::At(offset);
+            }
+        }
+        self.file(key);
+    }
+
+    /// Goes on with a partition that was paused.
+    pub(crate) fn resume(&mut self, key: PartitionKey) {
+        self.paused.remove(&key);
+        self.file(key);
+    }
+
+    /// Whether it is not known yet where the partition is to be read.
+    pub(crate) fn is_unresolved(&self, key: PartitionKey) -> bool {
+        let position = self.positions.get(&key);
+        position.is_some_and(|p| matches!(p.next, Next::Ask(_) | Next::Asked(_)))
+    }
+
     /// Goes on from another place. Tells whether the partition is assigned.
     pub(crate) fn seek(&mut self, key: PartitionKey, start: Start) -> bool {
         if !self.positions.contains_key(&key) {
             return false;
         }
         self.drop_chunks(key);
+        self.errors.retain(|(of, _)| *of != key);
         self.place(key, start);
         true
     }
@@ -220,7 +269,7 @@ impl Consumer {
             }
             Next::At(_) => {
                 let room = position.buffered < self.config.partition_max_bytes.max(1) as usize;
-                if position.fetch.is_none() && room {
+                if position.fetch.is_none() && room && !self.paused.contains(&key) {
                     self.free.insert(key);
                 }
             }
@@ -266,7 +315,7 @@ impl Consumer {
     }
 
     pub(crate) fn take_error(&mut self) -> Option<ClientError> {
-        self.errors.pop_front()
+        self.errors.pop_front().map(|(_, error)| error)
     }
 
     /// Whether a poll would find something.
@@ -281,7 +330,7 @@ impl Consumer {
         };
         position.next = Next::Parked;
         position.fetch = None;
-        self.errors.push_back(error);
+        self.errors.push_back((key, error));
         self.file(key);
     }
 
@@ -380,7 +429,7 @@ impl Consumer {
                 Next::Ask(timestamp)
             }
             Err(error) => {
-                self.errors.push_back(error);
+                self.errors.push_back((key, error));
                 Next::Parked
             }
         };

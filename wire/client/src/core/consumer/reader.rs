@@ -45,6 +45,18 @@ impl Reader {
         self.current.is_some()
     }
 
+    /// The next offset wanted of this partition, if a chunk of it is begun and not finished.
+    #[must_use]
+    pub fn unfinished(&self, topic: &str, partition: u32) -> Option<i64> {
+        let of = |current: &&Current| {
+            &*current.chunk.topic == topic && current.chunk.partition == partition
+        };
+        self.current
+            .as_ref()
+            .filter(of)
+            .map(|current| current.offset)
+    }
+
     /// Begins to read a chunk. The one before must be finished.
     pub fn begin(&mut self, chunk: Chunk) {
         let offset = chunk.offset;
@@ -67,6 +79,13 @@ impl Reader {
             &*current.chunk.topic == topic && current.chunk.partition == partition
         };
         if self.current.as_ref().is_some_and(of) {
+            self.current = None;
+        }
+    }
+
+    /// Drops what is begun of one partition, whose position stays.
+    pub fn interrupt(&mut self, topic: &str, partition: u32) {
+        if self.unfinished(topic, partition).is_some() {
             self.current = None;
         }
     }

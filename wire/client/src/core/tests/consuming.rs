@@ -13,7 +13,17 @@ use crate::core::consumer::Reader;
 use crate::{ClientError, ConsumedRecord, ConsumerConfig, ErrorCode, OutOfRange, Start};
 
 /// Stores records, as someone else would.
-fn store(world: &mut World, partition: u32, values: impl IntoIterator<Item = String>) {
+pub(super) fn store(world: &mut World, partition: u32, values: impl IntoIterator<Item = String>) {
+    store_in(world, "t", partition, values);
+}
+
+/// Stores records in this topic.
+pub(super) fn store_in(
+    world: &mut World,
+    topic: &str,
+    partition: u32,
+    values: impl IntoIterator<Item = String>,
+) {
     let mut builder = BatchBuilder::new(Compression::Lz4);
     for value in values {
         builder.push(1, None, Some(value.as_bytes()), &[]).unwrap();
@@ -24,7 +34,7 @@ fn store(world: &mut World, partition: u32, values: impl IntoIterator<Item = Str
         batch_bytes: batch.len() as u32,
     }];
     let topics = vec![ProduceTopic {
-        name: "t".into(),
+        name: topic.into(),
         partitions,
     }];
     let request = ProduceRequest {
@@ -36,7 +46,7 @@ fn store(world: &mut World, partition: u32, values: impl IntoIterator<Item = Str
     world.log.produce(shard, request, &mut batch.clone());
 }
 
-fn numbers(range: std::ops::Range<usize>) -> impl Iterator<Item = String> {
+pub(super) fn numbers(range: std::ops::Range<usize>) -> impl Iterator<Item = String> {
     range.map(|i| i.to_string())
 }
 

@@ -3,7 +3,13 @@
 #[path = "../../../tests/common/log.rs"]
 mod log;
 
+#[path = "../../../tests/common/coordinator.rs"]
+mod coordinator;
+
 mod consuming;
+mod grouping;
+mod grouping_faults;
+mod idempotence;
 mod linking;
 mod producing;
 mod random_faults;

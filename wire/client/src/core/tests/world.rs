@@ -8,7 +8,9 @@ use millrace_wire::frame::{FRAME_HEADER_BYTES, Format, FrameHeader, MAX_FRAME_BY
 use millrace_wire::native::messages::{FetchRequest, FetchResponse};
 use millrace_wire::native::{Request, Response, decode_request, encode_response};
 
+use super::coordinator::FakeCoordinator;
 use super::log::{Answer, FakeLog};
+use crate::core::group::CommitId;
 use crate::core::producer::{Accepted, BatchId, Push};
 use crate::core::random::Random;
 use crate::core::{BatchPlace, ConnectionId, Core, Event, ProducerId, Time};
@@ -31,6 +33,8 @@ pub(super) enum Fate {
     ServeAndKeepSilent,
     /// It is not served and answered with this error.
     Refuse(crate::ErrorCode),
+    /// The connection breaks for the client alone: what was sent on it is served, after this long.
+    BreakAndServeLate(Duration),
 }
 
 enum Message {
@@ -39,6 +43,7 @@ enum Message {
     Broken(ConnectionId),
     Arrives(ConnectionId, Bytes),
     Answered(ConnectionId, Bytes),
+    Late(u16, Request, BytesMut),
 }
 
 struct Peer {
@@ -61,6 +66,9 @@ pub(super) struct World {
     pub(super) core: Core,
     pub(super) now: Time,
     pub(super) log: FakeLog,
+    pub(super) coordinator: FakeCoordinator,
+    /// Where the coordinator's answers go.
+    asked: BTreeMap<u64, (ConnectionId, u32)>,
     pub(super) random: Random,
     pub(super) script: Script,
     /// Whether the broker takes connections.
@@ -72,8 +80,11 @@ pub(super) struct World {
     pub(super) arrived: Vec<(Time, ConnectionId, Request)>,
     pub(super) done: BTreeMap<BatchId, Result<BatchPlace, ClientError>>,
     pub(super) replies: Vec<Result<Response, ClientError>>,
+    pub(super) committed: BTreeMap<CommitId, Result<(), ClientError>>,
     pub(super) unreachable: Vec<ClientError>,
     peers: BTreeMap<ConnectionId, Peer>,
+    /// Connections that the client has seen break, with their shard and when what they bring is served.
+    late: BTreeMap<ConnectionId, (u16, Time)>,
     parked: Vec<Parked>,
     messages: BTreeMap<(Time, u64), Message>,
     next_message: u64,
@@ -94,6 +105,8 @@ impl World {
             core: Core::new(config, seed),
             now: Time::default(),
             log: FakeLog::new(shards, 9092),
+            coordinator: FakeCoordinator::default(),
+            asked: BTreeMap::new(),
             random: Random::new(seed ^ 0x5eed),
             script: Box::new(|_| Fate::Serve),
             listening: true,
@@ -102,8 +115,10 @@ impl World {
             arrived: Vec::new(),
             done: BTreeMap::new(),
             replies: Vec::new(),
+            committed: BTreeMap::new(),
             unreachable: Vec::new(),
             peers: BTreeMap::new(),
+            late: BTreeMap::new(),
             parked: Vec::new(),
             messages: BTreeMap::new(),
             next_message: 0,
@@ -176,6 +191,12 @@ impl World {
                 );
             }
             Event::Reply { result, .. } => self.replies.push(result),
+            Event::Committed { commit, result } => {
+                assert!(
+                    self.committed.insert(commit, result).is_none(),
+                    "{commit:?} was told twice"
+                );
+            }
             Event::Unreachable(error) => self.unreachable.push(error),
             Event::Ready | Event::Room(_) | Event::MetadataChanged | Event::Consumer(_) => {}
         }
@@ -223,7 +244,8 @@ impl World {
     fn next_time(&self) -> Option<Time> {
         let message = self.messages.keys().next().map(|(at, _)| *at);
         let parked = self.parked.iter().map(|parked| parked.until).min();
-        [message, parked, self.core.poll_timeout()]
+        let coordinator = self.coordinator.deadline().map(Time);
+        [message, parked, coordinator, self.core.poll_timeout()]
             .into_iter()
             .flatten()
             .min()
@@ -239,7 +261,29 @@ impl World {
             self.receive(message);
         }
         self.wake_parked();
+        self.pass_coordinator();
         self.settle();
+    }
+
+    /// The process stands still, while the broker's time goes on.
+    pub(super) fn stand_still(&mut self, time: Duration) {
+        let until = self.now.plus(time);
+        while let Some(at) = self.coordinator.deadline().filter(|at| *at <= until.0) {
+            self.now = self.now.max(Time(at));
+            self.pass_coordinator();
+        }
+        self.now = until;
+    }
+
+    pub(super) fn pass_coordinator(&mut self) {
+        let topics = &self.log.topics;
+        let count = |name: &str| topics.get(name).map(|partitions| partitions.len() as u32);
+        self.coordinator.pass(self.now.0, &count);
+        for (token, response) in self.coordinator.take_answers() {
+            if let Some((id, correlation)) = self.asked.remove(&token) {
+                self.respond(id, correlation, response, Vec::new());
+            }
+        }
     }
 
     fn receive(&mut self, message: Message) {
@@ -250,7 +294,13 @@ impl World {
                     .handle_disconnected(self.now, id, "connection refused");
             }
             Message::Broken(id) => self.core.handle_disconnected(self.now, id, "reset"),
-            Message::Arrives(id, bytes) => self.serve(id, bytes),
+            Message::Arrives(id, bytes) => match self.late.get(&id) {
+                Some((shard, at)) => self.postpone(*shard, *at, bytes),
+                None => self.serve(id, bytes),
+            },
+            Message::Late(shard, request, attachments) => {
+                self.log.answer(shard, request, attachments);
+            }
             Message::Answered(id, bytes) => {
                 if self.peers.contains_key(&id) {
                     let (header, payload) = cut(bytes);
@@ -259,6 +309,17 @@ impl World {
             }
         }
         self.settle();
+    }
+
+    /// Has a request served at `at`, or now if that is over, after those before it.
+    fn postpone(&mut self, shard: u16, at: Time, bytes: Bytes) {
+        let (header, payload) = cut(bytes);
+        let (request, attachments) =
+            decode_request(header.format, payload.into()).expect("the core speaks the protocol");
+        self.next_message += 1;
+        let late = Message::Late(shard, request, attachments);
+        self.messages
+            .insert((at.max(self.now), self.next_message), late);
     }
 
     fn serve(&mut self, id: ConnectionId, bytes: Bytes) {
@@ -271,18 +332,36 @@ impl World {
         }
         assert!(peer.shaken, "a connection begins with the preamble");
         let shard = peer.shard;
-        let (header, payload) = cut(bytes);
+        let (header, payload) = cut(bytes.clone());
         let (request, attachments) =
             decode_request(header.format, payload.into()).expect("the core speaks the protocol");
         self.arrived.push((self.now, id, request.clone()));
         let fate = (self.script)(&request);
         match fate {
             Fate::Break => return self.break_one(id),
+            Fate::BreakAndServeLate(after) => {
+                let at = self.now.plus(after);
+                self.late.insert(id, (shard, at));
+                self.break_one(id);
+                return self.postpone(shard, at, bytes);
+            }
             Fate::Refuse(code) => {
                 let status = millrace_wire::native::messages::Status::failed(code, "as scripted");
                 return self.respond(id, header.correlation, Response::Error(status), Vec::new());
             }
             Fate::Serve | Fate::ServeAndBreak | Fate::ServeAndKeepSilent => {}
+        }
+        self.next_message += 1;
+        let token = self.next_message;
+        let topics = &self.log.topics;
+        let count = |name: &str| topics.get(name).map(|partitions| partitions.len() as u32);
+        if self.coordinator.ask(self.now.0, token, &request, &count) {
+            match fate {
+                Fate::ServeAndBreak => self.break_one(id),
+                Fate::ServeAndKeepSilent => {}
+                _ => drop(self.asked.insert(token, (id, header.correlation))),
+            }
+            return self.pass_coordinator();
         }
         let answer = self.log.answer(shard, request, attachments);
         match (fate, answer) {
