@@ -67,6 +67,8 @@ class GroupRounds(Rounds):
 
     def _start_clients(self) -> None:
         super()._start_clients()
+        logs = self.broker.folder / "members"
+        logs.mkdir()
         for kind in GROUPS:
             commits = self._commits[kind.name]
             self._askers[kind.name] = self._asker(kind.name)
@@ -74,7 +76,7 @@ class GroupRounds(Rounds):
             self._seats += [
                 Seat(
                     kind, number, IDEMPOTENT_PRODUCERS[0].topic, self.broker.address, self._seed,
-                    commits, self.ledger, self.broker.folder / "members.log",
+                    commits, self.ledger, logs,
                 )
                 for number in range(kind.members)
             ]

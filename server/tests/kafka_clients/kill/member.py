@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from .records import named, value_of
 
 AUTOMATIC_COMMIT_MS = 500
+HEARTBEAT_MS = 800
 MOST_AT_A_TIME = 200
 MOST_WAIT_SECONDS = 0.2
 
@@ -59,7 +60,7 @@ class Member:
             "client.id": life.name,
             "partition.assignment.strategy": life.strategy,
             "session.timeout.ms": life.session_timeout_ms,
-            "heartbeat.interval.ms": life.session_timeout_ms // 5,
+            "heartbeat.interval.ms": HEARTBEAT_MS,
             "max.poll.interval.ms": life.max_poll_interval_ms,
             "enable.auto.commit": life.automatic,
             "auto.commit.interval.ms": AUTOMATIC_COMMIT_MS,

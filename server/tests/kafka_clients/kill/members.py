@@ -1,7 +1,6 @@
 """The members of the groups, as processes that are killed, stopped, told to leave and started again."""
 
 import json
-import random
 import signal
 import subprocess
 import sys
@@ -16,6 +15,9 @@ from .ledger import Ledger
 from .member import Life
 
 SESSION_TIMEOUT_MS = 4_000
+#: A static member's has to outlast the broker's absence: librdkafka gives its member id up when a session
+#: ends without the broker, goes on under none, and takes the answer to that for the word of a successor.
+STATIC_SESSION_TIMEOUT_MS = 30_000
 #: Also for how long a rebalance waits for a member that lives and does not ask.
 MAX_POLL_INTERVAL_MS = 15_000
 #: How long one that was told to leave may take: its client waits for a broker that is away.
@@ -45,7 +47,7 @@ class Seat:
 
     def __init__(
         self, kind: GroupKind, number: int, topic: str, address: str, seed: int,
-        commits: Commits, ledger: Ledger, errors: Path,
+        commits: Commits, ledger: Ledger, logs: Path,
     ):
         self.group = kind.name
         self.name = f"{kind.name}-{number}"
@@ -55,6 +57,7 @@ class Seat:
         #: What the process that has it now was assigned; None: it has not asked to be in the group yet.
         self._held: set[int] | None = None
         self._kind = kind
+        self._number = number
         # The first of each group keeps its name: a static member.
         self._instance = self.name if number == 0 else None
         self._topic = topic
@@ -62,7 +65,8 @@ class Seat:
         self._seed = seed
         self._commits = commits
         self._ledger = ledger
-        self._errors = errors
+        #: A folder for what its processes say, for whoever looks closer.
+        self._logs = logs
         #: When it goes on, comes back, or has to have left; by `state`.
         self._due = 0.0
         self._back_after_s = 0.0
@@ -86,11 +90,12 @@ class Seat:
             name=name,
             instance=self._instance,
             strategy=self._kind.strategy,
-            automatic=random.Random(f"{self._seed} {name}").random() < 0.5,
-            session_timeout_ms=SESSION_TIMEOUT_MS,
-            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
+            # By turns, so that every group has both kinds at a time.
+            automatic=(self._number + self.lives) % 2 == 0,
+            session_timeout_ms=STATIC_SESSION_TIMEOUT_MS if self._instance else SESSION_TIMEOUT_MS,
+            max_poll_interval_ms=STATIC_SESSION_TIMEOUT_MS if self._instance else MAX_POLL_INTERVAL_MS,
         )
-        with self._errors.open("ab") as errors:
+        with (self._logs / f"{name}.errors").open("wb") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "kill.member", json.dumps(asdict(life))],
                 stdin=subprocess.DEVNULL,
@@ -134,10 +139,11 @@ class Seat:
             self.failed = f"did not leave within {LEAVE_SECONDS} s of being told to"
 
     def _ended(self) -> None:
-        if self.state is State.LEAVING and self._process.returncode == 0:
+        # One that had hardly begun ends by the signal itself.
+        if self.state is State.LEAVING and self._process.returncode in (0, -signal.SIGTERM):
             self._is_away(self._back_after_s)
         else:
-            self.failed = f"its process ended with {self._process.returncode}; {self._errors} may say why"
+            self.failed = f"its process ended with {self._process.returncode}; {self._logs} may say why"
 
     def _is_away(self, for_s: float) -> None:
         self.state = State.AWAY
@@ -156,13 +162,15 @@ class Seat:
 
     def _listen(self, life: Life, process: subprocess.Popen) -> None:
         try:
-            for line in process.stdout:
-                # Killed in the middle of a word: it had not done what it was about to tell.
-                if line.endswith(b"\n"):
-                    what, at, more = json.loads(line)
-                    self._hear(life, what, at, more)
-                    if process is self._process:
-                        self._hold(what, more)
+            with (self._logs / f"{life.name}.said").open("wb") as said:
+                for line in process.stdout:
+                    said.write(line)
+                    # Killed in the middle of a word: it had not done what it was about to tell.
+                    if line.endswith(b"\n"):
+                        what, at, more = json.loads(line)
+                        self._hear(life, what, at, more)
+                        if process is self._process:
+                            self._hold(what, more)
         except Exception as error:
             self.failed = f"was not understood: {type(error).__name__}: {error}"
 

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 from confluent_kafka import Producer
@@ -188,7 +189,9 @@ class IdempotentProducer(Running):
             burst = draws.choice((1, 2, 5, 10, 100))
             for _ in range(min(burst, MOST_UNDER_WAY - self._under_way)):
                 self._send(draws.randrange(PARTITIONS))
-            self._producer.poll(draws.uniform(0, 0.1))
+            until = time.monotonic() + draws.uniform(0, 0.1)
+            while (left := until - time.monotonic()) > 0:
+                self._producer.poll(left)
         while self._under_way and not self.errors:
             self._producer.poll(0.1)
         if self.errors:
