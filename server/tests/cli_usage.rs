@@ -101,9 +101,13 @@ const CASES: &[Case] = &[
     ),
     (
         &["produce", "a", "--acks", "most"],
-        &["produce", "a", "--idempotent", "perhaps"],
         2,
         &["one of 0, 1 and all", "'most'"],
+    ),
+    (
+        &["produce", "a", "--idempotent", "perhaps"],
+        2,
+        &["--idempotent", "perhaps"],
     ),
     (
         &["produce", "a", "--compression", "rar"],

@@ -12,8 +12,7 @@
 //! - [`producer`]: batching, order, retries. [`consumer`]: positions, prefetch, long polling.
 //! - `group`: membership in a group of consumers: joining, giving up, committing.
 //! - `linking`, `asking`, `identifying`, `producing`, `consuming`, `grouping`: how the [`Core`] ties
-//!   them together, one
-//!   concern each.
+//!   them together, one concern each.
 
 mod asking;
 mod connections;
@@ -74,7 +73,7 @@ pub struct Transmit {
 /// Where a batch was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchPlace {
-    /// Its first record's offset; none with acks 0.
+    /// Its first record's offset; none with acks 0, and where the broker only knows that it has it.
     pub base_offset: Option<i64>,
     /// The broker's time, where the topic stamps by append time.
     pub append_time_ms: Option<i64>,
@@ -315,8 +314,8 @@ impl Core {
         }
         self.schedule_groups(now);
         self.schedule_waiting(now);
-        self.schedule_identities(now);
         self.schedule_produce(now);
+        self.schedule_identities(now);
         self.schedule_consumers(now);
         self.schedule_metadata(now);
         if self.connect_wanted && self.connections.any().is_none() {

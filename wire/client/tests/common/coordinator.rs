@@ -221,8 +221,8 @@ impl FakeCoordinator {
     }
 
     fn leave(&mut self, now: Duration, leave: &LeaveGroupRequest) -> LeaveGroupResponse {
-        let group = self.entry(&leave.group);
         for leaving in &leave.members {
+            let group = self.entry(&leave.group);
             group.pending.remove(&leaving.member_id);
             if let Some(member) = group.members.remove(&leaving.member_id) {
                 assert!(member.instance.is_none(), "static members do not leave");
