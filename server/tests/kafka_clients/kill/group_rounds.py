@@ -40,10 +40,14 @@ COORDINATOR_AWAY = {
 class Stir(Enum):
     """What happens to a member in a round."""
 
-    NOTHING = 20
-    KILLED = 25
-    LEAVES = 20
-    PAUSED = 35
+    NOTHING = "nothing"
+    KILLED = "killed"
+    LEAVES = "leaves"
+    PAUSED = "paused"
+
+
+#: In how many rounds of a hundred.
+STIR_PERCENT = {Stir.NOTHING: 15, Stir.KILLED: 25, Stir.LEAVES: 25, Stir.PAUSED: 35}
 
 
 class GroupRounds(Rounds):
@@ -118,7 +122,7 @@ class GroupRounds(Rounds):
         # All is drawn whatever comes of it, so that the draws after it are the same in every run.
         draws = self._draws
         seat = draws.choice(self._seats)
-        stir = draws.choices(list(Stir), [stir.value for stir in Stir])[0]
+        stir = draws.choices(list(STIR_PERCENT), list(STIR_PERCENT.values()))[0]
         away_s = draws.uniform(0, MOST_AWAY_SECONDS)
         paused_s = draws.uniform(0, 2.5 * SESSION_SECONDS)
         kill_after_s = draws.uniform(0, MOST_STIR_SECONDS)

@@ -82,6 +82,7 @@ class Seat:
         self.lives += 1
         self._held = None
         name = f"{self.name}.{self.lives}"
+        session_timeout_ms = STATIC_SESSION_TIMEOUT_MS if self._instance else SESSION_TIMEOUT_MS
         life = Life(
             address=self._address,
             group=self._kind.name,
@@ -92,8 +93,9 @@ class Seat:
             strategy=self._kind.strategy,
             # By turns, so that every group has both kinds at a time.
             automatic=(self._number + self.lives) % 2 == 0,
-            session_timeout_ms=STATIC_SESSION_TIMEOUT_MS if self._instance else SESSION_TIMEOUT_MS,
-            max_poll_interval_ms=STATIC_SESSION_TIMEOUT_MS if self._instance else MAX_POLL_INTERVAL_MS,
+            session_timeout_ms=session_timeout_ms,
+            # librdkafka wants it to be no shorter.
+            max_poll_interval_ms=max(session_timeout_ms, MAX_POLL_INTERVAL_MS),
         )
         with (self._logs / f"{name}.errors").open("wb") as errors:
             self._process = subprocess.Popen(
@@ -113,7 +115,7 @@ class Seat:
         self._is_away(back_after_s)
 
     def leave(self, back_after_s: float) -> None:
-        """Asks it to end, which a member of a group says its coordinator."""
+        """Asks it to end, of which it tells its group, unless it is a static member."""
         self._process.terminate()
         self.state = State.LEAVING
         self._due = time.monotonic() + LEAVE_SECONDS
