@@ -175,8 +175,19 @@ def test_a_commit_of_the_past_is_no_fault_if_it_was_under_way(told):
     told.assign("b")
     told.give("b", 0, 1, 2)
     told.commit("b", 3)
+    # Which of its two wishes was granted nobody knows.
+    told.want("slow", 1)
     told.acknowledge("slow", 1)
     told.ask(3)
+    assert told.broken() == []
+
+
+def test_where_to_begin_may_be_settled_when_it_is_assigned(told):
+    told.read_all("a")
+    told.want("a", 4)
+    told.assign("b")
+    told.acknowledge("a", 4)
+    told.give("b", 3)
     assert told.broken() == []
 
 
@@ -199,7 +210,7 @@ def test_begun_where_somebody_commits_only_later(told):
 def test_told_of_a_commit_that_was_not_asked_for(told):
     told.read_all("a")
     told.acknowledge("a", 7)
-    told.says("a was told that offset 7 is committed, and did not ask for it")
+    told.says("a was told of a commit of offset 7, and did not ask for it")
 
 
 @pytest.mark.parametrize("offset", [0, 2, 4])

@@ -102,7 +102,7 @@ class Commits:
         with self._lock:
             since = self._wanted[place][offset].get(member)
             if since is None:
-                self._break(place, f"{member} was told that offset {offset} is committed, and did not ask for it")
+                self._break(place, f"{member} was told of a commit of offset {offset}, and did not ask for it")
                 return
             self.counts["committed automatically" if automatic else "committed"] += 1
             told = f"the acknowledgement to {member} said"
@@ -141,8 +141,8 @@ class Commits:
             if bound is not None and sighting.offset < bound.offset:
                 self._break(
                     sighting.place,
-                    f"{sighting.told} offset {sighting.offset}, and {sighting.since - bound.at:.3f} s before it "
-                    f"asked {bound.told} offset {bound.offset}",
+                    f"{sighting.told} offset {sighting.offset}, and {sighting.since - bound.at:.3f} s before "
+                    f"it asked {bound.told} offset {bound.offset}",
                 )
 
     def finish(self, ends: dict[Place, int]) -> None:

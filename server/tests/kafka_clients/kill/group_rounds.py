@@ -157,7 +157,8 @@ class GroupRounds(Rounds):
             self._wait(
                 lambda commits=commits: not commits.behind(ends),
                 lambda commits=commits: f"{when}: {commits.group} did not read "
-                f"{' and '.join(map(shown, commits.behind(ends)))} to the end; its members are {self._members()}",
+                f"{' and '.join(map(shown, commits.behind(ends)))} to the end; the members are "
+                f"{self._members()}",
             )
 
     def _members(self) -> str:

@@ -87,7 +87,8 @@ class Ledger:
         before = log.words.setdefault(offset, (name, who))
         if before[0] != name:
             self._break(
-                f"{shown(place)} offset {offset}: {who} says {record(name)}, {before[1]} said {record(before[0])}"
+                f"{shown(place)} offset {offset}: {who} says {record(name)}, "
+                f"{before[1]} said {record(before[0])}"
             )
 
     def acknowledge(self, producer: str, place: Place, offset: int | None, number: int) -> None:

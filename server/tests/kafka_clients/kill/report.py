@@ -52,11 +52,12 @@ class Report:
         refused = ", ".join(f"{count} {name}" for name, count in sorted(commits.refused.items()))
         self._lines += [
             f"{commits.group}: {members} members in {lives} lives, {counts['assignments']} assignments, "
-            f"{counts['lost']} taken for dead while they lived; "
+            f"{counts['lost']} times taken for dead by mistake; "
             f"{counts['given']} read, {counts['given again']} of them again",
             f"  committed offsets checked: {counts['committed']} commits and "
-            f"{counts['committed automatically']} automatic ones acknowledged, {counts['resumed']} times begun there, "
-            f"{counts['asked']} times asked for; refused: {refused or 'none'}",
+            f"{counts['committed automatically']} automatic ones acknowledged, "
+            f"{counts['resumed']} times begun there, {counts['asked']} times asked for; "
+            f"refused: {refused or 'none'}",
         ]
 
     def promise(self, text: str) -> None:
