@@ -290,10 +290,6 @@ fn leave_answer(
 ) -> LeaveGroupResponse {
     let outcomes = match outcomes {
         Ok(outcomes) => outcomes,
-        // A group that is not there has none of them.
-        Err(error) if error.code == ErrorCode::UnknownMemberId => {
-            leaving.iter().map(|_| Err(error.clone())).collect()
-        }
         Err(error) => {
             return LeaveGroupResponse::default().with_error_code(group_code(error.code));
         }
@@ -536,11 +532,7 @@ mod tests {
             }
             for error in refused() {
                 let code = group_code(error.code);
-                let told = match error.code {
-                    ErrorCode::UnknownMemberId if version >= FIRST_LEAVE_OF_MANY => (0, vec![code]),
-                    _ => (code, vec![]),
-                };
-                assert_eq!(answer(&one, Err(error)), told);
+                assert_eq!(answer(&one, Err(error)), (code, vec![]));
             }
         }
     }
