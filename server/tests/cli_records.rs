@@ -227,6 +227,20 @@ fn where_to_begin_and_how_much_to_read() {
 }
 
 #[test]
+fn idempotence_can_be_chosen_where_acks_allow_it() {
+    let session = Session::start();
+    session.create("t", "1");
+    for chosen in ["true", "false"] {
+        let arguments = ["produce", "t", "--idempotent", chosen];
+        session.run_with_input(&arguments, b"x\n").succeeded();
+    }
+    let arguments = ["produce", "t", "--acks", "1", "--idempotent", "true"];
+    let ran = session.run_with_input(&arguments, b"x\n");
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.errors.contains("set acks to all"), "{}", ran.errors);
+}
+
+#[test]
 fn a_group_goes_on_where_it_was() {
     let session = Session::start();
     session.create("t", "1");

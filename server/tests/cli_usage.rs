@@ -105,6 +105,11 @@ const CASES: &[Case] = &[
         &["one of 0, 1 and all", "'most'"],
     ),
     (
+        &["produce", "a", "--idempotent", "perhaps"],
+        2,
+        &["--idempotent", "perhaps"],
+    ),
+    (
         &["produce", "a", "--compression", "rar"],
         2,
         &["none, lz4 and zstd", "'rar'"],

@@ -249,7 +249,7 @@ fn the_last_batches_are_known_after_stops_and_kills_and_with_other_numbers_of_sh
             broker.kill();
         }
     }
-    let broker = Broker::start(data.path(), &["--shards", "3"]);
+    let broker = Broker::start(data.path(), &["--shards", "2"]);
     let mut client = KafkaClient::connect(broker.address);
     let gap = put(&mut client, 0, sent(11, 0, next + 1, &["x"]));
     assert_eq!(gap, (OUT_OF_ORDER, -1));

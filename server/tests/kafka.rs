@@ -118,9 +118,6 @@ fn what_is_not_served_is_answered_or_the_connection_ends() {
     let heartbeat = client.ask(ApiKey::ConsumerGroupHeartbeat, 0, heartbeat);
     let heartbeat = expect!(heartbeat, ConsumerGroupHeartbeat);
     assert_eq!(heartbeat.error_code, 35);
-    let id = m::InitProducerIdRequest::default().with_transaction_timeout_ms(1);
-    let id = expect!(client.ask(ApiKey::InitProducerId, 1, id), InitProducerId);
-    assert_eq!(id.error_code, 35);
     // Kafka's oldest form of Produce: an answer for the partition.
     let old = b"\0\0\x005\0\0\0\x02\0\0\0\x09\0\x01c\xff\xff\0\0\0\x0a\0\0\0\x01\0\x04here\0\0\0\x01\0\0\0\x03\0\0\0\x09123456789";
     let mut old = old.to_vec();

@@ -208,6 +208,8 @@ async fn produce(
             acks: Acks::All,
             compression: [Compression::None, Compression::Lz4, Compression::Zstd]
                 [producer_number as usize % 3],
+            // Nothing is sent twice, so that what is read tells order and duplicates by itself.
+            idempotent: false,
             retries: 0,
             unknown_outcome: UnknownOutcome::Fail,
             // What was queued when the broker died is given up soon.
@@ -319,4 +321,77 @@ async fn nothing_acknowledged_is_lost_to_sigkill_while_files_roll() {
         2,
     )
     .await;
+}
+
+/// Producers that live on while the broker is killed under them, and send again what was not answered:
+/// each record is there once, in order, at the place that its delivery told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sent_again_over_sigkill_is_there_once() {
+    let rounds = number_from_env("MILLRACE_KILL_ROUNDS", 10);
+    let (_directory, data) = scratch();
+    let mut draws = Draws(3);
+    let mut broker = Broker::start(&data, &DEFAULT_JOURNAL);
+    let address = broker.address.to_string();
+    let admin = client(&broker).await.admin();
+    // The oracle looks at all of them.
+    for topic in 0..TOPICS {
+        let new = NewTopic::new(name(topic), PARTITIONS);
+        admin.create_topic(new).await.expect("the topic is made");
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let producers: Vec<_> = (0..PARTITIONS)
+        .map(|partition| tokio::spawn(persist(address.clone(), partition, Arc::clone(&stop))))
+        .collect();
+    for _ in 0..rounds {
+        tokio::time::sleep(Duration::from_millis(50 + draws.below(300))).await;
+        broker.kill();
+        broker = Broker::try_start(&data, &address, &DEFAULT_JOURNAL)
+            .unwrap_or_else(|(status, lines)| panic!("it ended ({status}): {lines:#?}"));
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut oracle = Oracle::default();
+    let mut sent = 0;
+    for (partition, producer) in (0..).zip(producers) {
+        let offsets = producer.await.expect("a producer does not panic");
+        let expected: Vec<i64> = (0..offsets.len() as i64).collect();
+        assert_eq!(
+            offsets, expected,
+            "partition {partition}: each once, in order"
+        );
+        sent += offsets.len();
+        for offset in offsets {
+            oracle.acknowledge((0, partition), offset, offset as u64);
+        }
+    }
+    oracle.check(&client(&broker).await, true).await;
+    println!("{rounds} kills: {sent} records sent, each there once");
+    assert!(sent as u64 > rounds * 10, "the test hardly wrote anything");
+    assert!(broker.stop().0.success());
+}
+
+/// Sends 0, 1, 2, … to a partition until told to stop; where each was stored.
+async fn persist(address: String, partition: u32, stop: Arc<AtomicBool>) -> Vec<i64> {
+    let config = millrace_client::ClientConfig::new([address]);
+    let client = Client::connect(config).await.expect("the broker is there");
+    let producer = client
+        .producer(ProducerConfig {
+            // Several batches under way.
+            batch_bytes: 500,
+            ..ProducerConfig::default()
+        })
+        .expect("a producer");
+    let mut deliveries = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        for _ in 0..50 {
+            let record = Record::new(name(0), value(deliveries.len() as u64)).partition(partition);
+            deliveries.push(producer.send(record).await.expect("there is time"));
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let mut offsets = Vec::new();
+    for delivery in deliveries {
+        let place = delivery.await.expect("the broker came back");
+        offsets.push(place.offset.expect("acks=all tells the offset"));
+    }
+    offsets
 }

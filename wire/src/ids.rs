@@ -73,7 +73,7 @@ impl fmt::Display for PartitionId {
 }
 
 /// An idempotent producer's identity, given out by the broker; never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProducerId(pub i64);
 
 impl fmt::Display for ProducerId {
@@ -83,7 +83,7 @@ impl fmt::Display for ProducerId {
 }
 
 /// Which life of a producer: a higher one fences those below it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProducerEpoch(pub i16);
 
 impl fmt::Display for ProducerEpoch {

@@ -10,7 +10,7 @@ use millrace_wire::native::messages::{Counter, LatencyBucket, ShardStats, StageL
 
 use super::calls::{Answer, Call, Description, Question, Reply, wrong_reply};
 use super::{Broker, TopicEntry};
-use crate::controller::state::{Command, Topic};
+use crate::controller::state::{Command, Outcome, Topic};
 
 /// The shard that the controller is on.
 const CONTROLLER_SHARD: ShardId = ShardId(0);
@@ -38,8 +38,16 @@ impl<E: Env> Broker<E> {
         (catalog.revision(), catalog.all())
     }
 
-    /// Has the controller carry out a command; the topic as it is afterwards.
+    /// Has the controller carry out a command about a topic; the topic as it is afterwards.
     pub async fn command(&self, command: Command) -> Result<Topic, WireError> {
+        match self.submit(command).await? {
+            Outcome::Topic(topic) => Ok(topic),
+            other => Err(wrong_reply(Reply::Commanded(other))),
+        }
+    }
+
+    /// Has the controller carry out a command, wherever it is.
+    pub(super) async fn submit(&self, command: Command) -> Result<Outcome, WireError> {
         if self.is_draining() {
             return Err(super::shutting_down());
         }
@@ -47,7 +55,7 @@ impl<E: Env> Broker<E> {
             return controller.submit(command).await;
         }
         match self.call(CONTROLLER_SHARD, Call::Command(command)).await {
-            Reply::Topic(topic) => Ok(topic),
+            Reply::Commanded(outcome) => Ok(outcome),
             other => Err(wrong_reply(other)),
         }
     }

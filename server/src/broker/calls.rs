@@ -10,7 +10,7 @@ use millrace_wire::error::{ErrorCode, WireError};
 use millrace_wire::ids::{Offset, PartitionId, PartitionIndex, ShardId};
 use millrace_wire::native::messages::ShardStats;
 
-use crate::controller::state::{Change, Command, State, Topic};
+use crate::controller::state::{Change, Command, Outcome, State};
 use crate::coordinator::api::{GroupAnswer, GroupCall, ListedGroup};
 use crate::native::handoff::MovedConnection;
 
@@ -49,7 +49,7 @@ pub enum Call {
     Stats,
     /// A command to the controller, which is on shard 0.
     Command(Command),
-    /// A change of topics, from the controller: hold it and act on it.
+    /// A change of the controller's state: hold it and act on it.
     Changed {
         /// The revision after it.
         revision: u64,
@@ -87,8 +87,8 @@ pub enum Reply {
     Groups(Vec<ListedGroup>),
     /// To [`Call::Stats`].
     Stats(ShardStats),
-    /// To [`Call::Command`]: the topic as it is now.
-    Topic(Topic),
+    /// To [`Call::Command`]: what it was for.
+    Commanded(Outcome),
     /// It did not work.
     Failed(WireError),
 }

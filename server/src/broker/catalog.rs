@@ -143,7 +143,7 @@ impl Catalog {
     }
 
     /// Takes over one change, which led to `revision`. The entry concerned as it is afterwards (as
-    /// it was, for a topic that is gone).
+    /// it was, for a topic that is gone); none where no topic is concerned.
     pub fn apply(&mut self, revision: u64, change: &Change) -> Option<Rc<TopicEntry>> {
         self.revision = revision;
         match change {
@@ -182,6 +182,7 @@ impl Catalog {
                 };
                 Some(self.put(topic))
             }
+            Change::ProducerIdsAllocated { .. } => None,
         }
     }
 

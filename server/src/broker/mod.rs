@@ -15,6 +15,7 @@ mod groups;
 mod peer;
 mod placement;
 mod produce;
+mod producer_ids;
 mod reconcile;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -138,6 +139,7 @@ pub struct Broker<E: Env> {
     changed: Event,
     under_way: Cell<u64>,
     reconciling: Cell<bool>,
+    producer_ids: producer_ids::ProducerIds,
 }
 
 /// What the broker asks of whoever holds the sockets.
@@ -186,6 +188,7 @@ impl<E: Env> Broker<E> {
             changed: Event::new(),
             under_way: Cell::new(0),
             reconciling: Cell::new(false),
+            producer_ids: producer_ids::ProducerIds::default(),
             env,
         });
         broker.serve_lane(lane);

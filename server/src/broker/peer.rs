@@ -62,7 +62,7 @@ impl<E: Env> Broker<E> {
             Call::Stats => Reply::Stats(self.own_stats()),
             Call::Command(command) => match self.controller.get() {
                 Some(controller) => match controller.submit(command).await {
-                    Ok(topic) => Reply::Topic(topic),
+                    Ok(outcome) => Reply::Commanded(outcome),
                     Err(error) => Reply::Failed(error),
                 },
                 None => Reply::Failed(WireError::new(

@@ -18,7 +18,7 @@ use millrace_wire::error::{ErrorCode, WireError};
 use millrace_wire::ids::{Offset, ShardId, TopicId, TopicName};
 
 use super::record::{Record, RecordError, Replay, snapshot};
-use super::state::{Command, Rules, State, Topic};
+use super::state::{Command, Outcome, Rules, State};
 use super::{CONTROLLER_PARTITION, CONTROLLER_TOPIC, orphans};
 use crate::broker::Broker;
 use crate::broker::calls::Call;
@@ -140,12 +140,12 @@ impl<E: Env> Controller<E> {
     }
 
     /// Carries out a command, after those that came before it.
-    pub async fn submit(&self, command: Command) -> Result<Topic, WireError> {
+    pub async fn submit(&self, command: Command) -> Result<Outcome, WireError> {
         let _turn = self.turn.acquire(1).await;
         let new_id = self.new_topic_id();
         let decision = self.state.borrow().decide(&command, &self.rules, new_id)?;
         let Some(change) = decision.change else {
-            return Ok(decision.topic);
+            return Ok(decision.outcome);
         };
         let revision = self.state.borrow().revision() + 1;
         self.append(&[Record::Change {
@@ -165,7 +165,7 @@ impl<E: Env> Controller<E> {
         for (shard, outcome) in told {
             outcome.map_err(|error| not_everywhere(shard, &error))?;
         }
-        Ok(decision.topic)
+        Ok(decision.outcome)
     }
 
     /// A new identity. That two are the same is not to be feared; that one is the controller's own
@@ -192,7 +192,8 @@ impl<E: Env> Controller<E> {
         }
         let batch = builder.build().map_err(internal)?;
         let count = u32::try_from(records.len()).map_err(internal)?;
-        // Deleting a topic must work on a full disk: it is how space is made.
+        // Deleting a topic must work on a full disk: it is how space is made. And a producer that
+        // cannot produce is to hear of the disk, not of ids.
         let appended = self
             .partition
             .append_from_reserve(batch, count, now)
@@ -218,7 +219,7 @@ impl<E: Env> Controller<E> {
         let begin = self.partition.watermarks().appended;
         for part in parts {
             if let Err(error) = self.append(&[part]).await {
-                tracing::warn!(%error, "the list of topics could not be written down anew");
+                tracing::warn!(%error, "the controller's state could not be written down anew");
                 return;
             }
         }

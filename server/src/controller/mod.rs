@@ -1,4 +1,5 @@
-//! The controller: which topics exist, with how many partitions and what configuration. [`state`]
+//! The controller: which topics exist, with how many partitions and what configuration, and which
+//! producer ids are handed out. [`state`]
 //! decides and is pure; [`record`] is how a decision is written down; [`driver`] makes it durable in
 //! the internal partition `__controller`/0 on shard 0, applies it and tells every shard. It never
 //! touches a record of a user's topic: each shard makes and removes its own partitions when it

@@ -4,13 +4,17 @@
 
 use std::collections::BTreeMap;
 
-use millrace_wire::ids::{TopicId, TopicName, TopicNameError};
+use millrace_wire::ids::{ProducerId, TopicId, TopicName, TopicNameError};
 use serde::{Deserialize, Serialize};
 
 use super::state::{Change, State, Topic};
 
-/// The version written, and the newest that is read.
-pub const RECORD_VERSION: u8 = 1;
+/// The version written, and the newest that is read. Version 1 knew no producer ids: none were handed
+/// out where it was written.
+pub const RECORD_VERSION: u8 = 2;
+
+/// The oldest version that is read.
+const OLDEST_VERSION: u8 = 1;
 
 /// How many topics a part of a snapshot holds at most. With the longest names and every setting
 /// set, a part stays under half a MiB.
@@ -37,6 +41,8 @@ pub enum Record {
         parts: u32,
         /// The topics of this piece.
         topics: Vec<Topic>,
+        /// The first producer id that nobody has; the same in every piece.
+        next_producer_id: ProducerId,
     },
 }
 
@@ -96,11 +102,17 @@ enum Document {
         name: String,
         total: u32,
     },
+    ProducerIdsAllocated {
+        revision: u64,
+        next: i64,
+    },
     Snapshot {
         revision: u64,
         part: u32,
         parts: u32,
         topics: Vec<TopicDocument>,
+        #[serde(default)]
+        next_producer_id: i64,
     },
 }
 
@@ -125,7 +137,7 @@ impl Record {
     /// Reads a record's value.
     pub fn decode(value: &[u8]) -> Result<Record, RecordError> {
         let (version, json) = value.split_first().ok_or(RecordError::Empty)?;
-        if *version != RECORD_VERSION {
+        if !(OLDEST_VERSION..=RECORD_VERSION).contains(version) {
             return Err(RecordError::Newer(*version));
         }
         Record::from_document(serde_json::from_slice(json)?)
@@ -155,17 +167,23 @@ impl Record {
                     name: name.to_string(),
                     total,
                 },
+                Change::ProducerIdsAllocated { next } => Document::ProducerIdsAllocated {
+                    revision,
+                    next: next.0,
+                },
             },
             Record::SnapshotPart {
                 revision,
                 part,
                 parts,
                 topics,
+                next_producer_id,
             } => Document::Snapshot {
                 revision,
                 part,
                 parts,
                 topics: topics.into_iter().map(TopicDocument::from).collect(),
+                next_producer_id: next_producer_id.0,
             },
         }
     }
@@ -208,11 +226,18 @@ impl Record {
                     total,
                 },
             ),
+            Document::ProducerIdsAllocated { revision, next } => (
+                revision,
+                Change::ProducerIdsAllocated {
+                    next: ProducerId(next),
+                },
+            ),
             Document::Snapshot {
                 revision,
                 part,
                 parts,
                 topics,
+                next_producer_id,
             } => {
                 let topics = topics
                     .into_iter()
@@ -223,6 +248,7 @@ impl Record {
                     part,
                     parts,
                     topics,
+                    next_producer_id: ProducerId(next_producer_id),
                 });
             }
         };
@@ -280,6 +306,7 @@ pub fn snapshot(state: &State) -> Vec<Record> {
             part,
             parts,
             topics: topics.to_vec(),
+            next_producer_id: state.next_producer_id(),
         })
         .collect()
 }
@@ -313,6 +340,7 @@ impl Replay {
                 part,
                 parts,
                 topics,
+                next_producer_id,
             } => {
                 let mut gathered = match self.snapshot.take() {
                     Some((next, gathered)) if next == part => gathered,
@@ -321,7 +349,7 @@ impl Replay {
                 };
                 gathered.extend(topics);
                 if part + 1 == parts {
-                    self.state = State::from_snapshot(revision, gathered);
+                    self.state = State::from_snapshot(revision, gathered, next_producer_id);
                 } else {
                     self.snapshot = Some((part + 1, gathered));
                 }
@@ -365,7 +393,13 @@ mod tests {
                 name: name.clone(),
                 total: 5,
             },
+            Change::ProducerIdsAllocated {
+                next: ProducerId(1000),
+            },
             Change::TopicCreated(topic("b", 8)),
+            Change::ProducerIdsAllocated {
+                next: ProducerId(2000),
+            },
             Change::TopicDeleted { id, name },
         ]
     }
@@ -409,7 +443,7 @@ mod tests {
     #[test]
     fn a_snapshot_of_many_parts_counts_only_when_whole() {
         let topics = (0..1200).map(|n| topic(&format!("t{n}"), n));
-        let state = State::from_snapshot(40, topics);
+        let state = State::from_snapshot(40, topics, ProducerId(3000));
         let parts = snapshot(&state);
         assert_eq!(parts.len(), 3);
         let mut cut = Replay::default();
@@ -422,6 +456,21 @@ mod tests {
             cut.push(part).expect("in order");
         }
         assert_eq!(cut.finish(), state);
+    }
+
+    #[test]
+    fn what_version_1_wrote_is_read_and_has_no_producer_ids() {
+        let created = br#"{"topic_created":{"revision":1,"topic":{"id":"7","name":"a","partitions":2,"configs":{"segment.ms":"9"}}}}"#;
+        let snapshot = br#"{"snapshot":{"revision":9,"part":0,"parts":1,"topics":[]}}"#;
+        let mut replay = Replay::default();
+        for json in [&created[..], snapshot] {
+            let value = [&[1], json].concat();
+            let record = Record::decode(&value).expect("an old record");
+            replay.push(record).expect("in order");
+        }
+        let state = replay.finish();
+        assert_eq!((state.revision(), state.topics().count()), (9, 0));
+        assert_eq!(state.next_producer_id(), ProducerId(0));
     }
 
     #[test]
@@ -438,9 +487,11 @@ mod tests {
         value[0] = 9;
         let error = Record::decode(&value).expect_err("newer").to_string();
         assert!(
-            error.contains("version 9") && error.contains("up to 1"),
+            error.contains("version 9") && error.contains("up to 2"),
             "{error}"
         );
+        value[0] = 0;
+        assert!(matches!(Record::decode(&value), Err(RecordError::Newer(0))));
         assert!(matches!(Record::decode(&[]), Err(RecordError::Empty)));
         assert!(matches!(
             Record::decode(&[1, b'{']),

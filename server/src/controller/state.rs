@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 
 use millrace_wire::error::{ErrorCode, WireError};
-use millrace_wire::ids::{PartitionId, PartitionIndex, TopicId, TopicName, TopicNameError};
+use millrace_wire::ids::{
+    PartitionId, PartitionIndex, ProducerId, TopicId, TopicName, TopicNameError,
+};
 
 use super::alike::check_alike;
 use crate::topic_config::{TopicConfig, TopicConfigError};
@@ -51,6 +53,19 @@ impl Topic {
         }
         config
     }
+}
+
+/// How many producer ids a shard gets at a time. Those that it has not given out when it ends are
+/// never given out; of 2^63 there are enough.
+pub const PRODUCER_IDS_AT_A_TIME: i64 = 1000;
+
+/// Producer ids that belong to whoever asked for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerIdRange {
+    /// The first.
+    pub first: ProducerId,
+    /// The first behind them.
+    pub end: ProducerId,
 }
 
 /// What someone wants changed.
@@ -104,6 +119,8 @@ pub enum Command {
         /// Only check.
         validate_only: bool,
     },
+    /// Hand out producer ids that nobody has had.
+    AllocateProducerIds,
 }
 
 /// One change of the state, as it is written down and as shards hear of it.
@@ -136,6 +153,20 @@ pub enum Change {
         /// How many there are.
         total: u32,
     },
+    /// Producer ids were handed out.
+    ProducerIdsAllocated {
+        /// The first that nobody has.
+        next: ProducerId,
+    },
+}
+
+/// What a command was for, as it is after the change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The topic that the command is about.
+    Topic(Topic),
+    /// To [`Command::AllocateProducerIds`].
+    ProducerIds(ProducerIdRange),
 }
 
 /// What a command comes to.
@@ -144,8 +175,17 @@ pub struct Decision {
     /// The change to write down; none if the command only asked whether it would be allowed, or
     /// changes nothing.
     pub change: Option<Change>,
-    /// The topic concerned, as it is after the change.
-    pub topic: Topic,
+    /// What the command was for.
+    pub outcome: Outcome,
+}
+
+impl Decision {
+    fn about_topic(change: Option<Change>, topic: Topic) -> Decision {
+        Decision {
+            change,
+            outcome: Outcome::Topic(topic),
+        }
+    }
 }
 
 /// What bounds the controller's decisions.
@@ -159,22 +199,31 @@ pub struct Rules {
     pub max_partitions: u32,
 }
 
-/// All topics.
+/// All topics, and how far producer ids are handed out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     revision: u64,
     topics: BTreeMap<TopicName, Topic>,
+    next_producer_id: ProducerId,
 }
 
 impl State {
     /// The state that a snapshot describes.
     #[must_use]
-    pub fn from_snapshot(revision: u64, topics: impl IntoIterator<Item = Topic>) -> State {
+    pub fn from_snapshot(
+        revision: u64,
+        topics: impl IntoIterator<Item = Topic>,
+        next_producer_id: ProducerId,
+    ) -> State {
         let topics = topics
             .into_iter()
             .map(|topic| (topic.name.clone(), topic))
             .collect();
-        State { revision, topics }
+        State {
+            revision,
+            topics,
+            next_producer_id,
+        }
     }
 
     /// How many changes led here.
@@ -194,6 +243,12 @@ impl State {
         self.topics.get(name)
     }
 
+    /// The first producer id that nobody has.
+    #[must_use]
+    pub fn next_producer_id(&self) -> ProducerId {
+        self.next_producer_id
+    }
+
     /// What `command` would change, or why it is refused. `new_id` is the identity that a new topic
     /// gets.
     pub fn decide(
@@ -211,7 +266,7 @@ impl State {
             } => {
                 let topic = self.new_topic(name, *partitions, configs, rules, new_id)?;
                 let change = (!validate_only).then(|| Change::TopicCreated(topic.clone()));
-                Ok(Decision { change, topic })
+                Ok(Decision::about_topic(change, topic))
             }
             Command::CreateInternalTopic {
                 name,
@@ -219,10 +274,7 @@ impl State {
                 configs,
             } => {
                 if let Some(topic) = self.topics.get(name) {
-                    return Ok(Decision {
-                        change: None,
-                        topic: topic.clone(),
-                    });
+                    return Ok(Decision::about_topic(None, topic.clone()));
                 }
                 let topic = Topic {
                     id: new_id,
@@ -231,7 +283,7 @@ impl State {
                     configs: configs.iter().cloned().collect(),
                 };
                 let change = Some(Change::TopicCreated(topic.clone()));
-                Ok(Decision { change, topic })
+                Ok(Decision::about_topic(change, topic))
             }
             Command::DeleteTopic { name, id } => {
                 let topic = self.find(name)?.clone();
@@ -245,10 +297,7 @@ impl State {
                     id: topic.id,
                     name: topic.name.clone(),
                 };
-                Ok(Decision {
-                    change: Some(change),
-                    topic,
-                })
+                Ok(Decision::about_topic(Some(change), topic))
             }
             Command::AlterConfig {
                 name,
@@ -265,7 +314,7 @@ impl State {
                 let (id, name) = (topic.id, topic.name.clone());
                 let change = (!validate_only && topic != *before)
                     .then_some(Change::ConfigChanged { id, name, configs });
-                Ok(Decision { change, topic })
+                Ok(Decision::about_topic(change, topic))
             }
             Command::CreatePartitions {
                 name,
@@ -283,9 +332,14 @@ impl State {
                     name: topic.name.clone(),
                     total: *total,
                 };
+                let change = (!validate_only).then_some(change);
+                Ok(Decision::about_topic(change, topic))
+            }
+            Command::AllocateProducerIds => {
+                let range = self.next_range()?;
                 Ok(Decision {
-                    change: (!validate_only).then_some(change),
-                    topic,
+                    change: Some(Change::ProducerIdsAllocated { next: range.end }),
+                    outcome: Outcome::ProducerIds(range),
                 })
             }
         }
@@ -314,7 +368,25 @@ impl State {
                     topic.partitions = topic.partitions.max(*total);
                 }
             }
+            Change::ProducerIdsAllocated { next } => {
+                self.next_producer_id = self.next_producer_id.max(*next);
+            }
         }
+    }
+
+    fn next_range(&self) -> Result<ProducerIdRange, WireError> {
+        let first = self.next_producer_id;
+        let end = first
+            .0
+            .checked_add(PRODUCER_IDS_AT_A_TIME)
+            .map(ProducerId)
+            .ok_or_else(|| {
+                WireError::new(
+                    ErrorCode::Unknown,
+                    "there are no producer ids left; produce without idempotence",
+                )
+            })?;
+        Ok(ProducerIdRange { first, end })
     }
 
     fn find(&self, name: &str) -> Result<&Topic, WireError> {
@@ -455,182 +527,4 @@ pub fn shown(name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rules() -> Rules {
-        Rules {
-            defaults: TopicConfig::default(),
-            default_partitions: 3,
-            max_partitions: 10,
-        }
-    }
-
-    fn create(name: &str) -> Command {
-        Command::CreateTopic {
-            name: name.into(),
-            partitions: None,
-            configs: vec![("retention.ms".into(), " 5 ".into())],
-            validate_only: false,
-        }
-    }
-
-    fn run(state: &mut State, command: &Command, id: u128) -> Result<Topic, ErrorCode> {
-        let decision = state
-            .decide(command, &rules(), TopicId(id))
-            .map_err(|e| e.code)?;
-        if let Some(change) = &decision.change {
-            state.apply(change);
-        }
-        Ok(decision.topic)
-    }
-
-    #[test]
-    fn a_topic_lives_and_its_name_lives_on() {
-        let mut state = State::default();
-        let topic = run(&mut state, &create("a"), 1).expect("new");
-        assert_eq!(
-            (topic.partitions, topic.configs["retention.ms"].as_str()),
-            (3, "5")
-        );
-        assert_eq!(
-            run(&mut state, &create("a"), 2),
-            Err(ErrorCode::TopicAlreadyExists)
-        );
-        let of = |id| Command::DeleteTopic {
-            name: "a".into(),
-            id,
-        };
-        let another = of(Some(TopicId(9)));
-        assert_eq!(run(&mut state, &another, 0), Err(ErrorCode::UnknownTopicId));
-        let delete = of(None);
-        run(&mut state, &delete, 0).expect("is there");
-        assert_eq!(
-            run(&mut state, &delete, 0),
-            Err(ErrorCode::UnknownTopicOrPartition)
-        );
-        assert_eq!(
-            run(&mut state, &create("a"), 3).expect("free again").id,
-            TopicId(3)
-        );
-        assert_eq!(state.revision(), 3);
-    }
-
-    #[test]
-    fn validating_changes_nothing() {
-        let mut state = State::default();
-        let command = Command::CreateTopic {
-            name: "a".into(),
-            partitions: Some(1),
-            configs: vec![],
-            validate_only: true,
-        };
-        run(&mut state, &command, 1).expect("allowed");
-        assert_eq!(state, State::default());
-    }
-
-    #[test]
-    fn settings_are_set_and_unset() {
-        let mut state = State::default();
-        run(&mut state, &create("a"), 1).expect("new");
-        let alter = |set: &[(&str, &str)], unset: &[&str]| Command::AlterConfig {
-            name: "a".into(),
-            set: set
-                .iter()
-                .map(|(n, v)| ((*n).into(), (*v).into()))
-                .collect(),
-            unset: unset.iter().map(|n| (*n).into()).collect(),
-            validate_only: false,
-        };
-        let topic = run(
-            &mut state,
-            &alter(&[("segment.ms", "9")], &["retention.ms"]),
-            0,
-        )
-        .expect("ok");
-        assert_eq!(
-            topic.configs,
-            BTreeMap::from([("segment.ms".into(), "9".into())])
-        );
-        assert_eq!(topic.effective_config(&rules().defaults).segment_ms, 9);
-        for wrong in [
-            alter(&[("segment.ms", "0")], &[]),
-            alter(&[("nothing", "0")], &[]),
-            alter(&[], &["nothing"]),
-            alter(&[("segment.ms", "1")], &["segment.ms"]),
-        ] {
-            assert_eq!(run(&mut state, &wrong, 0), Err(ErrorCode::InvalidConfig));
-        }
-        let revision = state.revision();
-        run(&mut state, &alter(&[("segment.ms", "9")], &[]), 0).expect("ok");
-        assert_eq!(
-            state.revision(),
-            revision,
-            "nothing changed, nothing is written"
-        );
-    }
-
-    #[test]
-    fn partitions_grow_within_bounds() {
-        let mut state = State::default();
-        run(&mut state, &create("a"), 1).expect("new");
-        let grow = |total| Command::CreatePartitions {
-            name: "a".into(),
-            total,
-            validate_only: false,
-        };
-        for total in [0, 2, 3, 11, u32::MAX] {
-            assert_eq!(
-                run(&mut state, &grow(total), 0),
-                Err(ErrorCode::InvalidPartitions)
-            );
-        }
-        assert_eq!(run(&mut state, &grow(10), 0).expect("room").partitions, 10);
-        assert_eq!(
-            run(&mut state, &create("b"), 2),
-            Err(ErrorCode::InvalidPartitions)
-        );
-    }
-
-    #[test]
-    fn names_that_could_do_harm_are_refused() {
-        let mut state = State::default();
-        for name in [
-            "",
-            ".",
-            "..",
-            "a/b",
-            "../x",
-            "a\0b",
-            "@journal",
-            "__controller",
-            "é",
-            &"x".repeat(250),
-        ] {
-            assert_eq!(
-                run(&mut state, &create(name), 1),
-                Err(ErrorCode::InvalidTopic),
-                "{name:?}"
-            );
-        }
-        assert_eq!(shown("a\n\u{1b}[31m"), "a\\n\\u{1b}[31m");
-    }
-
-    #[test]
-    fn an_old_change_of_a_topic_that_was_made_anew_does_nothing() {
-        let mut state = State::default();
-        run(&mut state, &create("a"), 2).expect("new");
-        let before = state.topic(&"a".parse().expect("a name")).cloned();
-        let name: TopicName = "a".parse().expect("a name");
-        state.apply(&Change::TopicDeleted {
-            id: TopicId(1),
-            name: name.clone(),
-        });
-        state.apply(&Change::PartitionsAdded {
-            id: TopicId(1),
-            name: name.clone(),
-            total: 9,
-        });
-        assert_eq!(state.topic(&name).cloned(), before);
-    }
-}
+mod tests;

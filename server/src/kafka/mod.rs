@@ -7,10 +7,10 @@
 //! | `replies` | gives answers out in the order of their requests, as Kafka's clients assume |
 //! | `turns` | begins requests about groups one after the other, as Kafka does |
 //! | `produce`, `fetch`, `fetch_session` | the hot path: borrowed messages, batches moved as they are |
-//! | `metadata`, `topic_partitions`, `coordinators`, `offsets`, `topics`, `configs`, `describe_configs`, `log_dirs`, `leaders` | everything else, by way of owned messages |
+//! | `metadata`, `topic_partitions`, `coordinators`, `offsets`, `topics`, `configs`, `describe_configs`, `log_dirs`, `leaders`, `producer_ids` | everything else, by way of owned messages |
 //! | `groups`, `group_offsets`, `group_admin` | consumer groups: their members, their offsets, their administration |
 //! | `broker_settings` | the broker's own settings, under its names and Kafka's |
-//! | `unserved` | requests whose time has not come: producer ids, transactions |
+//! | `unserved` | requests whose time has not come: transactions |
 //! | `errors` | the broker's errors in Kafka's numbers |
 //!
 //! Runs on the shard that accepted the connection; what belongs to other shards goes over the mesh.
@@ -33,6 +33,7 @@ mod log_dirs;
 mod metadata;
 mod offsets;
 mod produce;
+mod producer_ids;
 #[cfg(test)]
 mod read_back;
 mod repeated;

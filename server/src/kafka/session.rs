@@ -186,6 +186,7 @@ impl<E: Env> Session<E> {
             RequestKind::DescribeTopicPartitions(request) => {
                 self.describe_topic_partitions(request).await.into()
             }
+            RequestKind::InitProducerId(request) => self.init_producer_id(request).await.into(),
             RequestKind::ListOffsets(request) => self.list_offsets(version, request).await.into(),
             RequestKind::OffsetForLeaderEpoch(request) => {
                 self.offsets_for_leader_epochs(request).await.into()

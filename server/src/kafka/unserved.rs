@@ -1,4 +1,4 @@
-//! Requests whose time has not come: producer ids, transactions, authentication, KIP-848's groups. None
+//! Requests whose time has not come: transactions, authentication, KIP-848's groups. None
 //! is advertised; a client that asks all the same gets an answer that says so in the request's own
 //! form, so that it falls back or fails clearly and does not wait. Where that form has an error for the
 //! whole request, the request is not even read; where it has one for each item, it is, and each item is
@@ -44,9 +44,6 @@ pub(super) fn answer(asked: Asked) -> Option<Outgoing> {
         }
         // Before version 4 there is an error for each partition only.
         ApiKey::AddPartitionsToTxn if version >= 4 => m::AddPartitionsToTxnResponse::default()
-            .with_error_code(code)
-            .into(),
-        ApiKey::InitProducerId => m::InitProducerIdResponse::default()
             .with_error_code(code)
             .into(),
         ApiKey::AddOffsetsToTxn => m::AddOffsetsToTxnResponse::default()

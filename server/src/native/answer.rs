@@ -133,6 +133,7 @@ impl<E: Env> Session<E> {
                 shards: self.broker.stats().await,
             }
             .into(),
+            Request::InitProducer(_) => self.init_producer().await.into(),
             Request::JoinGroup(request) => self.join_group(request).await.into(),
             Request::SyncGroup(request) => self.sync_group(request).await.into(),
             Request::Heartbeat(request) => self.heartbeat(request).await.into(),
@@ -147,6 +148,21 @@ impl<E: Env> Session<E> {
                 let error = WireError::new(ErrorCode::InvalidRequest, "unexpected request");
                 Response::Error(error.into())
             }
+        }
+    }
+
+    async fn init_producer(&self) -> InitProducerResponse {
+        match self.broker.new_producer_id().await {
+            Ok(id) => InitProducerResponse {
+                status: Status::ok(),
+                producer_id: id.0,
+                producer_epoch: 0,
+            },
+            Err(error) => InitProducerResponse {
+                status: error.into(),
+                producer_id: -1,
+                producer_epoch: -1,
+            },
         }
     }
 

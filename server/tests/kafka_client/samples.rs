@@ -192,6 +192,10 @@ pub fn sample(key: ApiKey, version: i16) -> RequestKind {
         ApiKey::FindCoordinator => m::FindCoordinatorRequest::default()
             .with_key(text("a"))
             .into(),
+        ApiKey::InitProducerId => m::InitProducerIdRequest::default()
+            .with_transactional_id(None)
+            .with_transaction_timeout_ms(60_000)
+            .into(),
         ApiKey::DescribeCluster => m::DescribeClusterRequest::default().into(),
         other => group_sample(other, version),
     }

@@ -171,6 +171,7 @@ impl Driver {
         env: SimulatedEnv,
         network: Rc<Network>,
         observed: Rc<Observed>,
+        idempotent: bool,
         seed: u64,
     ) -> Driver {
         let config = ClientConfig {
@@ -180,6 +181,7 @@ impl Driver {
         };
         let mut core = Core::new(config, seed);
         let producer = core.open_producer(ProducerConfig {
+            idempotent,
             batch_bytes: 200,
             delivery_timeout: Duration::from_secs(3600),
             ..ProducerConfig::default()

@@ -118,8 +118,8 @@ impl FromStr for Compression {
     }
 }
 
-/// What a producer does with a batch of which it cannot know whether it was stored: the connection
-/// broke, or the answer did not come in time.
+/// What a producer that is not idempotent does with a batch of which it cannot know whether it was
+/// stored: the connection broke, or the answer did not come in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UnknownOutcome {
     /// Send it again: at least once. The records may then be stored twice.
@@ -133,6 +133,18 @@ pub enum UnknownOutcome {
 /// How a producer gathers, sends and retries.
 #[derive(Clone, Debug)]
 pub struct ProducerConfig {
+    /// Whether the broker knows this producer's batches again, so that a record is stored once and in
+    /// order however often it is sent. It needs `acks` all, at least one retry, and `unknown_outcome`
+    /// Retry.
+    ///
+    /// Promised: of the records that one producer accepts for a partition, none is stored twice and none
+    /// before one that was accepted earlier, whatever happens to connections and to the broker, for as
+    /// long as the broker remembers the producer (a day after its last record, if nothing else is set).
+    /// Not promised: that a record whose delivery failed is not stored (where the failure is
+    /// [`retriable`](ClientError::is_retriable) it may have been), or that a program which sends such a
+    /// record again, or is started anew and sends what it sent before, is recognised: those are other
+    /// records to the broker.
+    pub idempotent: bool,
     /// When a batch counts as stored.
     pub acks: Acks,
     /// How long a record may wait for others to share its batch. With zero a batch leaves at once
@@ -144,8 +156,8 @@ pub struct ProducerConfig {
     /// The codec of batches.
     pub compression: Compression,
     /// Produce requests that may be unanswered on one connection. Each carries at most one batch of
-    /// a partition, and a partition has at most one batch under way, unless `retries` is 0 (see
-    /// [`crate::core::producer`] for the reason).
+    /// a partition. Of an idempotent producer a partition has at most five batches under way, of
+    /// another one at most one unless `retries` is 0 (see [`crate::core::producer`] for the reasons).
     pub max_in_flight: usize,
     /// Bytes of records accepted and not yet answered; at the bound, `send` waits. A record larger
     /// than the bound waits for an empty buffer and then takes all of it.
@@ -160,9 +172,47 @@ pub struct ProducerConfig {
     pub delivery_timeout: Duration,
 }
 
+impl ProducerConfig {
+    /// Refuses what contradicts itself, in words that say what to change.
+    pub fn check(&self) -> Result<(), ClientError> {
+        if self.batch_bytes == 0 || self.buffer_bytes == 0 || self.max_in_flight == 0 {
+            return Err(ClientError::invalid(
+                "batch_bytes, buffer_bytes and max_in_flight are at least 1",
+            ));
+        }
+        if self.linger > self.delivery_timeout {
+            return Err(ClientError::invalid(
+                "linger is longer than delivery_timeout",
+            ));
+        }
+        if !self.idempotent {
+            return Ok(());
+        }
+        let contradicts = |what: &str, change: &str| {
+            Err(ClientError::invalid(format!(
+                "{what} does not go with an idempotent producer; {change}, or set idempotent to false"
+            )))
+        };
+        if self.acks != Acks::All {
+            return contradicts("acks 0 or 1", "set acks to all");
+        }
+        if self.retries == 0 {
+            return contradicts("retries 0", "allow at least one retry");
+        }
+        if self.unknown_outcome == UnknownOutcome::Fail {
+            return contradicts(
+                "unknown_outcome Fail",
+                "set it to Retry, which stores nothing twice",
+            );
+        }
+        Ok(())
+    }
+}
+
 impl Default for ProducerConfig {
     fn default() -> ProducerConfig {
         ProducerConfig {
+            idempotent: true,
             acks: Acks::All,
             linger: Duration::ZERO,
             batch_bytes: 64 << 10,
@@ -251,5 +301,50 @@ impl ConsumerConfig {
             ));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_contradicts_idempotence_is_refused_in_words_that_help() {
+        let good = ProducerConfig::default();
+        assert_eq!(good.check(), Ok(()));
+        for (wrong, what) in [
+            (
+                ProducerConfig {
+                    acks: Acks::Leader,
+                    ..good.clone()
+                },
+                "set acks to all",
+            ),
+            (
+                ProducerConfig {
+                    retries: 0,
+                    ..good.clone()
+                },
+                "at least one retry",
+            ),
+            (
+                ProducerConfig {
+                    unknown_outcome: UnknownOutcome::Fail,
+                    ..good.clone()
+                },
+                "set it to Retry",
+            ),
+        ] {
+            let error = wrong.check().expect_err("refused").to_string();
+            assert!(
+                error.contains(what) && error.contains("set idempotent to false"),
+                "{error}"
+            );
+            let plain = ProducerConfig {
+                idempotent: false,
+                ..wrong
+            };
+            assert_eq!(plain.check(), Ok(()));
+        }
     }
 }

@@ -84,6 +84,17 @@ pub enum ClientError {
         /// The last failure, if any.
         last: Option<String>,
     },
+    /// Nobody can tell whether the records were stored: the answer was lost, and after an earlier batch
+    /// of the partition failed, sending them again might store them twice.
+    #[error(
+        "the answer for a batch of {topic}/{partition} was lost, and the batch before it failed; the records may or may not be stored: look for them in the partition before sending them again"
+    )]
+    FateUnknown {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+    },
     /// The record cannot be sent at all.
     #[error("a record of {bytes} bytes is over the limit of {limit} bytes of a request")]
     RecordTooLarge {
@@ -204,7 +215,8 @@ impl ClientError {
             ClientError::Connect { .. }
             | ClientError::ConnectionLost { .. }
             | ClientError::TimedOut { .. }
-            | ClientError::DeliveryTimedOut { .. } => true,
+            | ClientError::DeliveryTimedOut { .. }
+            | ClientError::FateUnknown { .. } => true,
             _ => false,
         }
     }

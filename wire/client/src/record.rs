@@ -71,7 +71,8 @@ impl Record {
 pub struct RecordPlace {
     /// The partition.
     pub partition: u32,
-    /// Its offset; none with `acks` 0, where the broker does not tell.
+    /// Its offset; none with `acks` 0, where the broker does not tell, and of a record that was sent
+    /// again so late that the broker only knows that it has it.
     pub offset: Option<i64>,
     /// ms since 1970: the record's own, or the broker's where the topic stamps by append time.
     pub timestamp: i64,

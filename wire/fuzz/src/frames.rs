@@ -352,6 +352,7 @@ fn requests() -> Vec<(&'static str, Request)> {
             .into(),
         ),
         ("stats", StatsRequest {}.into()),
+        ("init_producer", InitProducerRequest {}.into()),
     ]
 }
 

@@ -318,6 +318,20 @@ fn served_seeds() -> Vec<Seed> {
             3,
             m::ApiVersionsRequest::default(),
         ),
+        seed(
+            "init_producer_id_0",
+            ApiKey::InitProducerId,
+            0,
+            m::InitProducerIdRequest::default(),
+        ),
+        seed(
+            "init_producer_id_4",
+            ApiKey::InitProducerId,
+            4,
+            m::InitProducerIdRequest::default()
+                .with_transactional_id(Some(m::TransactionalId(StrBytes::from_static_str("once"))))
+                .with_producer_id(m::ProducerId(7)),
+        ),
         seed("create_topics_2", ApiKey::CreateTopics, 2, create.clone()),
         seed("create_topics_7", ApiKey::CreateTopics, 7, create),
         seed(

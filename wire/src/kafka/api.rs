@@ -145,6 +145,7 @@ pub const SERVED: &[(ApiKey, Versions)] = &[
     (ApiKey::CreateTopics, Versions { min: 2, max: 7 }),
     (ApiKey::DeleteTopics, Versions { min: 1, max: 6 }),
     (ApiKey::DeleteRecords, Versions { min: 0, max: 2 }),
+    (ApiKey::InitProducerId, Versions { min: 0, max: 4 }),
     (ApiKey::OffsetForLeaderEpoch, Versions { min: 2, max: 4 }),
     (ApiKey::DescribeConfigs, Versions { min: 1, max: 4 }),
     (ApiKey::AlterConfigs, Versions { min: 0, max: 2 }),

@@ -109,6 +109,12 @@ fn fields(key: ApiKey) -> Option<&'static [Field]> {
             ])),
             always!(INT32),
         ],
+        ApiKey::InitProducerId => &[
+            always!(Kind::Text),
+            always!(INT32),
+            since!(3, INT64),
+            since!(3, INT16),
+        ],
         ApiKey::OffsetForLeaderEpoch => &[
             since!(3, INT32),
             always!(Kind::Array(&[

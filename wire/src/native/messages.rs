@@ -515,6 +515,19 @@ messages! {
         pub log_end: i64,
     }
 
+    /// Asks for an id that marks a producer's batches, so that one which is sent twice is stored once.
+    pub struct InitProducerRequest {}
+    /// An id that nobody has had. Batches carry it with the epoch, and with a sequence number that
+    /// counts the records of each partition from 0.
+    pub struct InitProducerResponse {
+        /// Success or failure.
+        pub status: Status,
+        /// The id.
+        pub producer_id: i64,
+        /// The epoch to begin with. The producer may raise it by itself, and counts from 0 again.
+        pub producer_epoch: i16,
+    }
+
     /// Asks for the counters and latency histograms of every shard.
     pub struct StatsRequest {}
     /// The counters and latency histograms of every shard.

@@ -173,6 +173,8 @@ exchanges! {
     RepairPartition = 14: RepairPartitionRequest => RepairPartitionResponse;
     /// Counters and latencies.
     Stats = 15: StatsRequest => StatsResponse;
+    /// An id for an idempotent producer.
+    InitProducer = 16: InitProducerRequest => InitProducerResponse;
     /// Becomes a member of a group.
     JoinGroup = 20: JoinGroupRequest => JoinGroupResponse;
     /// Asks for a member's partitions.

@@ -105,6 +105,8 @@ messages_survive! {
     delete_records_response => DeleteRecordsResponse;
     repair_partition_request => RepairPartitionRequest;
     repair_partition_response => RepairPartitionResponse;
+    init_producer_request => InitProducerRequest;
+    init_producer_response => InitProducerResponse;
     stats_request => StatsRequest;
     stats_response => StatsResponse;
     join_group_request => JoinGroupRequest;

@@ -54,7 +54,8 @@ is one) that equals the marker is stored as no value at all.
 With --output json, a line says where each record went:
   {\"line\":1,\"partition\":0,\"offset\":17,\"timestamp\":1700000000000}
 
-Records of one partition are stored in the order of their lines. At the first record that cannot
+Records of one partition are stored in the order of their lines, each once, however often it has to
+be sent. At the first record that cannot
 be stored the command stops; those before it may have been stored, and lines after it too where
 they went to other partitions.";
 
@@ -81,6 +82,10 @@ pub(super) struct ProduceArgs {
     /// 0 (once sent)
     #[arg(long, default_value = "all", value_parser = acks)]
     acks: Acks,
+    /// Whether a record that is sent again, because its answer was lost, is stored once; needs
+    /// --acks all [default: true with --acks all, else false]
+    #[arg(long, value_name = "true|false")]
+    idempotent: Option<bool>,
     /// How batches are compressed: none, lz4 or zstd
     #[arg(long, default_value = "lz4", value_parser = compression)]
     compression: Compression,
@@ -164,6 +169,7 @@ async fn produce(arguments: ProduceArgs, source: Source) -> Result<(), Failure> 
     let client = arguments.client.connect().await?;
     check_topic(&client, &arguments.topic).await?;
     let producer = client.producer(ProducerConfig {
+        idempotent: arguments.idempotent.unwrap_or(arguments.acks == Acks::All),
         acks: arguments.acks,
         compression: arguments.compression,
         batch_bytes: BATCH_BYTES,

@@ -34,7 +34,7 @@ class AioKafka(Client):
         {
             "read", "offsets", "offsets_for_time", "watermarks", "create_topic", "delete_topic",
             "create_partitions", "topic_configs", "alter_configs", "delete_records", "cluster",
-            "topics", "partitions", "validate_only",
+            "topics", "partitions", "validate_only", "groups", "group_state", "group_offsets",
         }
     )  # fmt: skip
 
@@ -217,3 +217,17 @@ class AioKafka(Client):
         (found,) = self._ask_admin(lambda admin: admin.describe_topics([topic]))
         check(found["error_code"], f"describing {topic}")
         return {p["partition"]: p["leader"] for p in found["partitions"]}
+
+    def groups(self):
+        found = self._ask_admin(lambda admin: admin.list_consumer_groups())
+        return {group[0] for group in found}
+
+    def group_state(self, group):
+        (response,) = self._ask_admin(lambda admin: admin.describe_consumer_groups([group]))
+        ((code, _, state, *_),) = response.groups
+        check(code, f"describing {group}")
+        return state
+
+    def group_offsets(self, group, topic):
+        found = self._ask_admin(lambda admin: admin.list_consumer_group_offsets(group))
+        return {place.partition: known.offset for place, known in found.items() if place.topic == topic}

@@ -22,6 +22,10 @@ class Client:
 
     `watermarks(topic, partition)`: first and next offset.
 
+    `groups()`, `group_state(group)`, `delete_group(group)`: groups from outside, with states in Kafka's
+    words. `group_offsets(group, topic)`: what is committed, by partition; `set_group_offset(group, topic,
+    partition, offset)` commits for a group without members.
+
     Admin calls do one thing each and raise the `Failure` of the one topic they name.
     """
 

@@ -4,6 +4,7 @@ import time
 
 from confluent_kafka import (
     Consumer,
+    ConsumerGroupTopicPartitions,
     ElectionType,
     KafkaError,
     KafkaException,
@@ -48,7 +49,7 @@ class Confluent(Client):
             "read", "offsets", "offsets_for_time", "watermarks", "max_timestamp", "create_topic", "delete_topic",
             "create_partitions", "topic_configs", "alter_configs", "incremental_alter_configs",
             "delete_records", "cluster", "topics", "partitions", "elect_leaders", "broker_configs",
-            "validate_only",
+            "validate_only", "groups", "group_state", "delete_group", "group_offsets", "set_group_offset",
         }
     )  # fmt: skip
 
@@ -244,6 +245,31 @@ class Confluent(Client):
         """Each partition's leader."""
         found = self._one(self._admin.describe_topics(TopicCollection([topic])))
         return {partition.id: partition.leader.id for partition in found.partitions}
+
+    def groups(self):
+        found = self._admin.list_consumer_groups().result(timeout=CALL_SECONDS)
+        if found.errors:
+            raise failure(found.errors[0])
+        return {group.group_id for group in found.valid}
+
+    def group_state(self, group):
+        found = self._one(self._admin.describe_consumer_groups([group]))
+        return found.state.name.title().replace("_", "")
+
+    def delete_group(self, group):
+        self._one(self._admin.delete_consumer_groups([group]))
+
+    def group_offsets(self, group, topic):
+        asked = [ConsumerGroupTopicPartitions(group)]
+        found = self._one(self._admin.list_consumer_group_offsets(asked))
+        return {p.partition: p.offset for p in found.topic_partitions if p.topic == topic}
+
+    def set_group_offset(self, group, topic, partition, offset):
+        places = [TopicPartition(topic, partition, offset)]
+        asked = [ConsumerGroupTopicPartitions(group, places)]
+        found = self._one(self._admin.alter_consumer_group_offsets(asked))
+        if error := found.topic_partitions[0].error:
+            raise failure(error)
 
     def elect_leaders(self, topic, partition):
         """Nothing, or the partition's failure."""

@@ -3,7 +3,7 @@
 import re
 import time
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition, errors
 from kafka.admin import AlterConfigOp, ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 
@@ -30,7 +30,8 @@ class KafkaPython(Client):
             "read", "offsets", "offsets_for_time", "watermarks", "create_topic", "delete_topic",
             "create_partitions", "topic_configs", "alter_configs", "incremental_alter_configs",
             "delete_records", "cluster", "topics", "partitions", "elect_leaders", "log_dirs",
-            "reassign", "reassignments", "broker_configs", "validate_only",
+            "reassign", "reassignments", "broker_configs", "validate_only", "groups", "group_state",
+            "delete_group", "group_offsets", "set_group_offset",
         }
     )  # fmt: skip
 
@@ -225,6 +226,32 @@ class KafkaPython(Client):
         if found["error_code"]:
             raise Failure(found["error_code"], f"describing {topic}")
         return {p["partition_index"]: p["leader_id"] for p in found["partitions"]}
+
+    def groups(self):
+        return {group["group_id"] for group in self._call(self._admin.list_groups)}
+
+    def group_state(self, group):
+        found = self._call(self._admin.describe_groups, [group])[group]
+        if found["error"]:
+            raise Failure(None, found["error"])
+        return found["group_state"]
+
+    def delete_group(self, group):
+        # The outcome is the name of an error.
+        outcome = self._call(self._admin.delete_groups, [group])[group]
+        if outcome != "OK":
+            raise Failure(getattr(errors, outcome).errno, outcome)
+
+    def group_offsets(self, group, topic):
+        found = self._call(self._admin.list_group_offsets, group)[group]
+        return {place.partition: known.offset for place, known in found.items() if place.topic == topic}
+
+    def set_group_offset(self, group, topic, partition, offset):
+        place = TopicPartition(topic, partition)
+        changed = {place: OffsetAndMetadata(offset, "", -1)}
+        outcome = self._call(self._admin.alter_group_offsets, group, changed)[place]
+        if outcome.errno:
+            raise Failure(outcome.errno, outcome.__name__)
 
     def elect_leaders(self, topic, partition):
         response = self._call(

@@ -148,6 +148,22 @@ class Node(Client):
         found = self.call("partitions", topic=topic)
         return {int(partition): leader for partition, leader in found.items()}
 
+    def groups(self):
+        return set(self.call("groups"))
+
+    def group_state(self, group):
+        return self.call("groupState", group=group).title().replace("_", "")
+
+    def delete_group(self, group):
+        self.call("deleteGroup", group=group)
+
+    def group_offsets(self, group, topic):
+        found = self.call("groupOffsets", group=group, topic=topic)
+        return {int(partition): offset for partition, offset in found.items()}
+
+    def set_group_offset(self, group, topic, partition, offset):
+        self.call("setGroupOffset", group=group, topic=topic, partition=partition, offset=offset)
+
     def offsets_for_time(self, topic, times: dict[int, int]):
         found = {}
         for partition, ms in times.items():
@@ -169,7 +185,8 @@ class KafkaJs(Node):
         {
             "offsets", "offsets_for_time", "watermarks", "create_topic", "delete_topic",
             "create_partitions", "topic_configs", "alter_configs", "cluster", "topics",
-            "partitions", "delete_records", "reassign", "reassignments", "validate_only",
+            "partitions", "delete_records", "reassign", "reassignments", "validate_only", "groups",
+            "group_state", "delete_group", "group_offsets", "set_group_offset",
         }
     )  # fmt: skip
 
@@ -191,7 +208,8 @@ class Platformatic(Node):
         {
             "read", "offsets", "offsets_for_time", "watermarks", "create_topic", "delete_topic",
             "create_partitions", "topic_configs", "alter_configs", "incremental_alter_configs",
-            "delete_records", "cluster", "topics", "partitions", "log_dirs",
+            "delete_records", "cluster", "topics", "partitions", "log_dirs", "groups", "group_state",
+            "delete_group", "group_offsets", "set_group_offset",
         }
     )  # fmt: skip
 

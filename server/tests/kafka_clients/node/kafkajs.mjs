@@ -157,34 +157,44 @@ export async function connect(address, load) {
       return (await admin.listPartitionReassignments({})).topics
     },
 
-    // What needs a group, or a producer id.
+    async groups() {
+      return (await admin.listGroups()).groups.map(it => it.groupId)
+    },
 
-    async group({ topic, patience }) {
-      const consumer = kafka.consumer({ groupId: 'interop', retry: { retries: 1 } })
+    async groupState({ group }) {
+      return (await admin.describeGroups([group])).groups[0].state
+    },
+
+    async deleteGroup({ group }) {
       try {
-        await consumer.connect()
-        await consumer.subscribe({ topics: [topic], fromBeginning: true })
-        return await new Promise((resolve, reject) => {
-          setTimeout(() => resolve('nothing'), patience)
-          consumer.on(consumer.events.CRASH, event => reject(event.payload.error))
-          consumer
-            .run({ eachMessage: async ({ message }) => resolve(message.offset) })
-            .catch(reject)
-        })
-      } finally {
-        await consumer.disconnect()
+        await admin.deleteGroups([group])
+      } catch (error) {
+        // The groups' errors are beside its own.
+        throw error.groups?.[0]?.error ?? error
       }
     },
 
-    async idempotent({ topic }) {
+    async groupOffsets({ group, topic }) {
+      const [found] = await admin.fetchOffsets({ groupId: group, topics: [topic] })
+      const known = found.partitions.filter(it => Number(it.offset) >= 0)
+      return Object.fromEntries(known.map(it => [it.partition, Number(it.offset)]))
+    },
+
+    setGroupOffset: ({ group, topic, partition, offset }) =>
+      admin.setOffsets({ groupId: group, topic, partitions: [{ partition, offset: String(offset) }] }),
+
+    // What needs a producer id.
+
+    async idempotent({ topic, turns }) {
       const careful = kafka.producer({
         idempotent: true,
         createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
-        retry: { retries: 1 }
+        maxInFlightRequests: 1,
+        retry: { retries: 20, initialRetryTime: 20, maxRetryTime: 100 }
       })
       try {
         await careful.connect()
-        await careful.send({ topic, messages: [{ value: 'once' }] })
+        for (const messages of turns) await careful.send({ topic, messages })
       } finally {
         await careful.disconnect()
       }

@@ -209,27 +209,35 @@ export async function connect(address, load) {
       return [await offsetAt(topic, partition, -2), await offsetAt(topic, partition, -1)]
     },
 
-    // What needs a group, or a producer id.
-
-    async group({ topic, patience }) {
-      const reader = new Consumer({ ...common, groupId: 'interop', retries: 1 })
-      try {
-        const stream = await reader.consume({ topics: [topic], mode: 'earliest', autocommit: false })
-        return await new Promise((resolve, reject) => {
-          setTimeout(() => resolve('nothing'), patience)
-          stream.on('error', reject)
-          stream.on('data', message => resolve(Number(message.offset)))
-        })
-      } finally {
-        await reader.close(true)
-      }
+    async groups() {
+      return [...(await admin.listGroups()).keys()]
     },
 
-    async idempotent({ topic }) {
-      // One try more than it counts as endless.
-      const careful = new Producer({ ...common, idempotent: true, retries: 2 })
+    async groupState({ group }) {
+      return (await admin.describeGroups({ groups: [group] })).get(group).state
+    },
+
+    deleteGroup: ({ group }) => admin.deleteGroups({ groups: [group] }),
+
+    async groupOffsets({ group, topic }) {
+      const found = await admin.listConsumerGroupOffsets({ groups: [group] })
+      const partitions = found[0].topics.filter(it => it.name === topic).flatMap(it => it.partitions)
+      return Object.fromEntries(partitions.map(it => [it.partitionIndex, Number(it.committedOffset)]))
+    },
+
+    setGroupOffset: ({ group, topic, partition, offset }) =>
+      admin.alterConsumerGroupOffsets({
+        groupId: group,
+        topics: [{ name: topic, partitionOffsets: [{ partition, offset: BigInt(offset) }] }]
+      }),
+
+    // What needs a producer id.
+
+    async idempotent({ topic, turns }) {
+      const careful = new Producer({ ...common, idempotent: true, retries: 20, retryDelay: 20 })
+      const message = ({ value, partition }) => ({ topic, value: Buffer.from(value), partition })
       try {
-        await careful.send({ messages: [{ topic, value: Buffer.from('once'), partition: 0 }] })
+        for (const records of turns) await careful.send({ messages: records.map(message) })
       } finally {
         await careful.close()
       }

@@ -121,6 +121,7 @@ impl Core {
             Purpose::Handshake => self.shaken(now, id, answer.0),
             Purpose::Metadata => self.metadata_told(now, id, answer.0),
             Purpose::User(request) => self.reply(request.id, answered(answer.0)),
+            Purpose::Identity { producer } => self.identified(now, producer, answer.0),
             Purpose::Produce { producer, batches } => {
                 self.produced(now, id, producer, batches, answer.0);
             }
@@ -215,6 +216,7 @@ impl Core {
         match pending.purpose {
             Purpose::Handshake | Purpose::Metadata => {}
             Purpose::User(request) => self.user_request_lost(now, request, error),
+            Purpose::Identity { producer } => self.not_identified(now, producer, error),
             Purpose::Produce { producer, batches } => {
                 self.produce_lost(now, producer, batches, error);
             }

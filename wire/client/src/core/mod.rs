@@ -11,8 +11,8 @@
 //!   `requests`: what an answer is for.
 //! - [`producer`]: batching, order, retries. [`consumer`]: positions, prefetch, long polling.
 //! - `group`: membership in a group of consumers: joining, giving up, committing.
-//! - `linking`, `asking`, `producing`, `consuming`, `grouping`: how the [`Core`] ties them together, one
-//!   concern each.
+//! - `linking`, `asking`, `identifying`, `producing`, `consuming`, `grouping`: how the [`Core`] ties
+//!   them together, one concern each.
 
 mod asking;
 mod connections;
@@ -21,6 +21,7 @@ mod consuming;
 mod frames;
 pub mod group;
 mod grouping;
+mod identifying;
 mod linking;
 mod metadata;
 pub mod producer;
@@ -72,7 +73,7 @@ pub struct Transmit {
 /// Where a batch was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchPlace {
-    /// Its first record's offset; none with acks 0.
+    /// Its first record's offset; none with acks 0, and where the broker only knows that it has it.
     pub base_offset: Option<i64>,
     /// The broker's time, where the topic stamps by append time.
     pub append_time_ms: Option<i64>,
@@ -156,6 +157,8 @@ enum Timer {
     User(RequestId),
     /// Metadata may be asked for again.
     Metadata,
+    /// A producer's id may be asked for again.
+    Identity(ProducerId),
     /// A partition's batches need attention.
     Queue(ProducerId, PartitionKey),
     /// A consumer's partition may be tried again.
@@ -282,7 +285,7 @@ impl Core {
                 Timer::Dial => self.routes_changed = true,
                 Timer::Request(id, _) => self.request_timed_out(now, id),
                 Timer::User(id) => self.user_timed_out(id),
-                Timer::Metadata => {}
+                Timer::Metadata | Timer::Identity(_) => {}
                 Timer::Queue(producer, key) => self.queue_due(now, producer, key),
                 Timer::Consumer(id) => {
                     if let Some(consumer) = self.consumers.get_mut(&id) {
@@ -312,6 +315,7 @@ impl Core {
         self.schedule_groups(now);
         self.schedule_waiting(now);
         self.schedule_produce(now);
+        self.schedule_identities(now);
         self.schedule_consumers(now);
         self.schedule_metadata(now);
         if self.connect_wanted && self.connections.any().is_none() {

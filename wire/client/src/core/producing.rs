@@ -51,6 +51,7 @@ impl Core {
         if producer.closed {
             return Push::Refused(ClientError::Closed);
         }
+        producer.identity.want(now);
         let topic = self.metadata.topic(&record.topic);
         let partitions = match self.metadata.partitions(topic, now) {
             Knowledge::Known(0) | Knowledge::Wait => return Push::Wait,
@@ -115,12 +116,13 @@ impl Core {
             return;
         };
         let after = producer.config.delivery_timeout;
+        let not_identified = producer.identity.last_failure().cloned();
         let expired = producer.expire(now, key);
         producer.touch(now, key);
         for (batch, last) in expired {
             let topic = self.metadata.name(key.topic).to_string();
             let partition = key.partition;
-            let last = last.or_else(|| {
+            let last = last.or_else(|| not_identified.clone()).or_else(|| {
                 self.connections
                     .last_failure
                     .as_ref()
@@ -163,6 +165,12 @@ impl Core {
         key: PartitionKey,
         drafts: &mut BTreeMap<ConnectionId, Draft>,
     ) {
+        if let Some(producer) = self.producers.get_mut(&id)
+            && producer.awaits_id(key)
+        {
+            producer.identity.want(now);
+            return producer.stall(key);
+        }
         let connection = match self.produce_route(now, id, key) {
             Route::To(connection) => connection,
             Route::Missing(error) => return self.fail_waiting(now, id, key, &error),
@@ -425,6 +433,14 @@ impl Core {
         error: &ClientError,
         outcome: Outcome,
     ) {
+        if error.code() == Some(ErrorCode::DuplicateSequenceNumber) {
+            // It was stored, too long ago for the broker to tell where.
+            let place = BatchPlace {
+                base_offset: None,
+                append_time_ms: None,
+            };
+            return self.finish(now, id, key, batch, Ok(place));
+        }
         if error.is_retriable() {
             self.metadata.doubt();
         }
@@ -436,12 +452,25 @@ impl Core {
         match producer.fail(now, key, batch, error, outcome, pause) {
             Some(Verdict::Retry) => self.arm(now, id, key),
             Some(Verdict::GiveUp(error)) => self.finish(now, id, key, batch, Err(error)),
+            Some(Verdict::Unclear) => {
+                let error = ClientError::FateUnknown {
+                    topic: self.metadata.name(key.topic).to_string(),
+                    partition: key.partition,
+                };
+                self.finish(now, id, key, batch, Err(error));
+            }
             None => {}
         }
     }
 
     /// The partition does not exist: what waits for it fails.
-    fn fail_waiting(&mut self, now: Time, id: ProducerId, key: PartitionKey, error: &ClientError) {
+    pub(super) fn fail_waiting(
+        &mut self,
+        now: Time,
+        id: ProducerId,
+        key: PartitionKey,
+        error: &ClientError,
+    ) {
         let Some(producer) = self.producers.get_mut(&id) else {
             return;
         };
@@ -477,7 +506,7 @@ impl Core {
         let Some(producer) = self.producers.get_mut(&id) else {
             return;
         };
-        if !producer.finish(now, key, batch) {
+        if !producer.finish(now, key, batch, outcome.is_ok()) {
             return;
         }
         self.events.push_back(Event::BatchDone {
@@ -512,6 +541,8 @@ fn outcome_of(error: &ClientError) -> Outcome {
     match error.code() {
         // The broker gave up waiting, or its disk did: the batch may be there.
         Some(ErrorCode::RequestTimedOut | ErrorCode::StorageError) => Outcome::Unknown,
+        Some(ErrorCode::OutOfOrderSequenceNumber) => Outcome::OutOfSequence,
+        Some(ErrorCode::UnknownProducerId | ErrorCode::InvalidProducerEpoch) => Outcome::Disowned,
         Some(code) if code.is_retriable() => Outcome::NotStored,
         _ => Outcome::Final,
     }

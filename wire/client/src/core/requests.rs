@@ -29,6 +29,10 @@ pub(crate) enum Purpose {
     Handshake,
     Metadata,
     User(UserRequest),
+    /// The question for a producer's id.
+    Identity {
+        producer: ProducerId,
+    },
     Produce {
         producer: ProducerId,
         batches: Vec<(PartitionKey, BatchId)>,

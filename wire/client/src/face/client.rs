@@ -97,16 +97,7 @@ impl Client {
 
     /// A producer. One is enough for most programs: it may be shared between tasks.
     pub fn producer(&self, config: ProducerConfig) -> Result<Producer, ClientError> {
-        if config.batch_bytes == 0 || config.buffer_bytes == 0 || config.max_in_flight == 0 {
-            return Err(ClientError::invalid(
-                "batch_bytes, buffer_bytes and max_in_flight are at least 1",
-            ));
-        }
-        if config.linger > config.delivery_timeout {
-            return Err(ClientError::invalid(
-                "linger is longer than delivery_timeout",
-            ));
-        }
+        config.check()?;
         Ok(Producer::new(self.0.clone(), config))
     }
 

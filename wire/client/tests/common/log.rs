@@ -1,10 +1,10 @@
 //! A broker's memory, for tests: topics, partitions and batches, and what it answers to requests.
 //! It does no I/O; the tests of the core and those of the tokio face share it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
-use millrace_wire::batch::{BatchHeader, set_base_offset};
+use millrace_wire::batch::{BatchHeader, batch_producer, set_base_offset};
 use millrace_wire::error::ErrorCode;
 use millrace_wire::ids::Offset;
 use millrace_wire::native::messages::*;
@@ -18,7 +18,20 @@ pub struct Partition {
     pub batches: Vec<(i64, Bytes)>,
     pub start: i64,
     pub end: i64,
+    /// What is remembered of idempotent producers, by their ids.
+    pub producers: BTreeMap<i64, Remembered>,
 }
+
+/// The batches of an idempotent producer that are known again.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    epoch: i16,
+    /// Sequence numbers of the first and the last record, and the base offset.
+    batches: VecDeque<(i32, i32, i64)>,
+}
+
+/// As many as Kafka knows again.
+const BATCHES_KNOWN_AGAIN: usize = 5;
 
 #[derive(Debug)]
 pub struct FakeLog {
@@ -37,6 +50,10 @@ pub struct FakeLog {
     pub strict: bool,
     /// The most requests that a connection may have unanswered.
     pub max_in_flight: u32,
+    /// The next id for an idempotent producer.
+    pub next_producer: i64,
+    /// Every batch that came to a partition, stored or not.
+    pub received: Vec<(u32, Bytes)>,
 }
 
 /// What to do with a request.
@@ -61,6 +78,8 @@ impl FakeLog {
             refuse_moves: false,
             strict: false,
             max_in_flight: 64,
+            next_producer: 0,
+            received: Vec::new(),
         }
     }
 
@@ -87,6 +106,15 @@ impl FakeLog {
             Request::CreateTopic(request) => self.create_topic(request).into(),
             Request::ListTopics(_) => self.list().into(),
             Request::ListOffsets(request) => self.offsets(request).into(),
+            Request::InitProducer(_) => {
+                self.next_producer += 1;
+                InitProducerResponse {
+                    status: Status::ok(),
+                    producer_id: self.next_producer - 1,
+                    producer_epoch: 0,
+                }
+                .into()
+            }
             Request::Produce(request) => {
                 let silent = request.acks == 0;
                 let response = self.produce(shard, request, &mut attachments);
@@ -252,11 +280,16 @@ impl FakeLog {
                     .any(|p: &ProducePartitionResult| p.partition == asked.partition);
                 assert!(!twice, "a request carries one batch of a partition");
                 let batch = attachments.split_to(asked.batch_bytes as usize);
+                self.received
+                    .push((asked.partition, Bytes::copy_from_slice(&batch)));
                 let elsewhere = self.strict && self.owner(asked.partition) != shard;
                 let (status, base_offset) = match self.partition(&topic.name, asked.partition) {
                     Some(_) if elsewhere => (Status::failed(ErrorCode::NotLeader, "moved"), -1),
                     None => (unknown(), -1),
-                    Some(partition) => (Status::ok(), partition.append(batch)),
+                    Some(partition) => match partition.append(batch) {
+                        Ok(base) => (Status::ok(), base),
+                        Err(code) => (Status::failed(code, "as Kafka does it"), -1),
+                    },
                 };
                 partitions.push(ProducePartitionResult {
                     partition: asked.partition,
@@ -340,13 +373,56 @@ fn fetch_one(
 }
 
 impl Partition {
-    fn append(&mut self, mut batch: BytesMut) -> i64 {
+    /// Appends a batch, unless its producer is known and the batch is not its next.
+    fn append(&mut self, mut batch: BytesMut) -> Result<i64, ErrorCode> {
         let base = self.end;
+        if let Some(known) = self.remember(&batch)? {
+            return Ok(known);
+        }
         set_base_offset(&mut batch, Offset(base));
         let batch = batch.freeze();
         self.end = end(&batch);
         self.batches.push((base, batch));
-        base
+        Ok(base)
+    }
+
+    /// Notes a batch of an idempotent producer, which is then to be appended; the place of one that is
+    /// there already.
+    fn remember(&mut self, batch: &[u8]) -> Result<Option<i64>, ErrorCode> {
+        let Some(producer) = batch_producer(batch) else {
+            return Ok(None);
+        };
+        let header = BatchHeader::parse(batch).expect("a batch was sent");
+        let after = |sequence: i32, records: u32| {
+            ((i64::from(sequence) + i64::from(records)) % (1 << 31)) as i32
+        };
+        let first = producer.base_sequence;
+        let last = after(first, header.record_count - 1);
+        let is_new = !self.producers.contains_key(&producer.id.0);
+        let known = self.producers.entry(producer.id.0).or_default();
+        if !is_new && producer.epoch.0 < known.epoch {
+            return Err(ErrorCode::InvalidProducerEpoch);
+        }
+        if producer.epoch.0 > known.epoch {
+            if !is_new && first != 0 {
+                return Err(ErrorCode::OutOfOrderSequenceNumber);
+            }
+            *known = Remembered::default();
+        }
+        let is_it = |(a, b, _): &&(i32, i32, i64)| (*a, *b) == (first, last);
+        if let Some((_, _, base)) = known.batches.iter().find(is_it) {
+            return Ok(Some(*base));
+        }
+        let newest = known.batches.back();
+        if newest.is_some_and(|(_, newest, _)| after(*newest, 1) != first) {
+            return Err(ErrorCode::OutOfOrderSequenceNumber);
+        }
+        known.epoch = producer.epoch.0;
+        known.batches.push_back((first, last, self.end));
+        if known.batches.len() > BATCHES_KNOWN_AGAIN {
+            known.batches.pop_front();
+        }
+        Ok(None)
     }
 
     fn first_since(&self, at: i64) -> i64 {

@@ -1,33 +1,43 @@
 //! What a producer decides: which partition, which batch, when it leaves, and whether again.
 //!
-//! # Order
+//! # Order, and each once
 //!
 //! Records that one task sends to one partition are stored in the order in which they were
-//! accepted, and that holds under retries. The broker numbers batches as they come; it does not yet
-//! know a producer's sequence numbers and so cannot refuse batch k+1 while k is missing. With two
-//! batches of a partition under way, k could fail and k+1 be appended before k's second attempt.
-//! Therefore a partition has **at most one batch under way**; while it is sent again, those behind
-//! it wait. Throughput does not suffer much: what arrives meanwhile gathers into the next batch,
-//! and batches of many partitions leave together in one request, several requests (`max_in_flight`)
-//! at a time on each connection. Only with `retries` 0, where no batch is ever sent twice, may a
-//! partition have up to `max_in_flight` batches under way: a failed one is then simply missing.
+//! accepted, and that holds under retries. An **idempotent** producer (the default) numbers its batches
+//! (`sequences`), and the broker stores them in the order of their numbers and each once: a batch whose
+//! answer was lost is sent again, byte for byte, and the broker answers with the place that the first
+//! attempt gave it. A partition may have up to five batches under way, as many as the broker knows
+//! again. When an attempt at one fails, those behind it land first, most of them refused because it is
+//! missing; then all are sent again in order. Only full batches are sent beside others of their
+//! partition: what is not full gathers while anything is under way, which makes fewer and larger ones.
 //!
-//! # Once or more
+//! Where a batch fails for good (its time is over, it is too large), those numbered after it would
+//! wait for it for ever. They are numbered anew, with the next epoch, once it is certain that the broker
+//! will not store them under their first numbers. Where that cannot be known, because the answer to one
+//! of them was lost and what came before it may yet arrive over a connection that the client has given
+//! up, that one fails too ([`ClientError::FateUnknown`]): rather a record of unknown fate, which its
+//! delivery tells, than one that is stored twice, which nobody tells.
 //!
-//! A batch whose fate is unknown (connection lost, no answer) is sent again unless the user chose
+//! **Without idempotence** the broker cannot refuse batch k+1 while k is missing. Therefore a partition
+//! has at most one batch under way; while it is sent again, those behind it wait. Only with `retries` 0,
+//! where no batch is ever sent twice, may a partition have up to `max_in_flight` batches under way: a
+//! failed one is then simply missing. A batch whose fate is unknown is sent again unless the user chose
 //! [`UnknownOutcome::Fail`](crate::UnknownOutcome). Its records may then be stored twice, and the
 //! second copy, coming from a connection that the client has given up, may even land behind later
-//! records. The places that deliveries tell are in order nonetheless. Nothing short of sequence
-//! numbers known to the broker can do better.
+//! records. The places that deliveries tell are in order nonetheless.
 
+mod identity;
 mod partitioner;
+pub(crate) mod planted;
 mod queue;
+mod sequences;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use millrace_wire::batch::{BatchBuilder, Header};
 
+pub(crate) use identity::Identity;
 pub use queue::BatchId;
 pub(crate) use queue::Outcome;
 use queue::{Incoming, Queue};
@@ -68,17 +78,33 @@ pub enum Push {
     Refused(ClientError),
 }
 
+/// What a failed attempt means for its batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// It was not stored; another attempt may do better.
+    Again,
+    /// It may have been stored.
+    Lost,
+    /// It may have been stored, and another attempt would not tell.
+    Unclear,
+    /// No attempt will do better.
+    Hopeless,
+}
+
 /// A failed batch's further way.
 pub(crate) enum Verdict {
     /// Again, after a pause.
     Retry,
     /// No more; the error is the records'.
     GiveUp(ClientError),
+    /// No more, and nobody knows whether it was stored.
+    Unclear,
 }
 
 #[derive(Debug)]
 pub(crate) struct Producer {
     pub(crate) config: ProducerConfig,
+    pub(crate) identity: Identity,
     queues: BTreeMap<PartitionKey, Queue>,
     sticky: BTreeMap<TopicKey, Sticky>,
     /// Bytes of records accepted and not finished.
@@ -94,6 +120,7 @@ pub(crate) struct Producer {
 impl Producer {
     pub(crate) fn new(config: ProducerConfig) -> Producer {
         Producer {
+            identity: Identity::new(config.idempotent),
             config,
             queues: BTreeMap::new(),
             sticky: BTreeMap::new(),
@@ -106,7 +133,8 @@ impl Producer {
 
     /// Batches of one partition that may be under way; the module's documentation says why.
     fn flying_limit(&self) -> usize {
-        if self.config.retries == 0 {
+        // An idempotent one has a limit of its own besides.
+        if self.config.idempotent || self.config.retries == 0 {
             self.config.max_in_flight.max(1)
         } else {
             1
@@ -153,7 +181,11 @@ impl Producer {
             timestamp,
             charge,
         };
-        let queue = self.queues.entry(key).or_default();
+        let idempotent = self.config.idempotent;
+        let queue = self
+            .queues
+            .entry(key)
+            .or_insert_with(|| Queue::new(idempotent));
         if queue
             .open_bytes()
             .is_some_and(|open| open + bytes > self.config.batch_bytes)
@@ -211,7 +243,7 @@ impl Producer {
                 if queue.is_sendable(now, limit) {
                     return Some(key);
                 }
-                if queue.is_empty() {
+                if queue.is_disposable() {
                     self.queues.remove(&key);
                 }
             }
@@ -232,6 +264,17 @@ impl Producer {
         self.ready.extend(self.stalled.drain(..));
     }
 
+    /// Whether the queue's next batch must wait for the producer's id.
+    pub(crate) fn awaits_id(&self, key: PartitionKey) -> bool {
+        self.identity.known().is_none() && self.queues.get(&key).is_some_and(Queue::needs_id)
+    }
+
+    /// Partitions whose batches wait for the producer's id.
+    pub(crate) fn awaiting_id(&self) -> Vec<PartitionKey> {
+        let queues = self.queues.iter().filter(|(_, queue)| queue.needs_id());
+        queues.map(|(key, _)| *key).collect()
+    }
+
     /// Makes the queue's next batch ready to send and gives its length.
     pub(crate) fn prepare(&mut self, key: PartitionKey) -> Result<usize, (BatchId, ClientError)> {
         let Some(queue) = self.queues.get_mut(&key) else {
@@ -242,21 +285,31 @@ impl Producer {
 
     /// Takes the batch that was prepared; it is under way from now on.
     pub(crate) fn take(&mut self, now: Time, key: PartitionKey) -> Option<(BatchId, Bytes)> {
-        let taken = self.queues.get_mut(&key)?.take();
+        let id = self.identity.known();
+        let taken = self.queues.get_mut(&key)?.take(id);
         self.touch(now, key);
         taken
     }
 
-    /// The batch is finished, well or badly. Tells whether it was known.
-    pub(crate) fn finish(&mut self, now: Time, key: PartitionKey, id: BatchId) -> bool {
+    /// The batch is stored, or given up. Tells whether it was known.
+    pub(crate) fn finish(
+        &mut self,
+        now: Time,
+        key: PartitionKey,
+        id: BatchId,
+        stored: bool,
+    ) -> bool {
         let Some(queue) = self.queues.get_mut(&key) else {
             return false;
         };
-        let Some(batch) = queue.remove(id) else {
+        let Some(batch) = queue.remove(id, stored) else {
             return false;
         };
         self.charged -= batch.charge;
-        if queue.is_empty() && !queue.listed {
+        if let Some(retired) = queue.take_retired() {
+            self.identity.forget(retired, now);
+        }
+        if queue.is_disposable() && !queue.listed {
             self.queues.remove(&key);
         } else {
             self.touch(now, key);
@@ -275,20 +328,23 @@ impl Producer {
         pause: impl FnOnce(u32) -> std::time::Duration,
     ) -> Option<Verdict> {
         let (retries, timeout) = (self.config.retries, self.config.delivery_timeout);
-        let may_retry = match outcome {
-            Outcome::Final => false,
-            Outcome::NotStored => true,
-            Outcome::Unknown => self.config.unknown_outcome == UnknownOutcome::Retry,
-        };
         let queue = self.queues.get_mut(&key)?;
-        let batch = queue.landed(id)?;
-        batch.attempts += 1;
+        let (batch, progress) = queue.landed(id, outcome)?;
+        let may_retry = match progress {
+            Progress::Again => true,
+            Progress::Lost => self.config.unknown_outcome == UnknownOutcome::Retry,
+            Progress::Hopeless => false,
+            Progress::Unclear => return Some(Verdict::Unclear),
+        };
         if !may_retry || batch.attempts > retries || now.since(batch.created) >= timeout {
             return Some(Verdict::GiveUp(error.clone()));
         }
         batch.last = Some(error.to_string());
         let again = now.plus(pause(batch.attempts));
         queue.not_before = again;
+        if let Some(retired) = queue.take_retired() {
+            self.identity.forget(retired, now);
+        }
         Some(Verdict::Retry)
     }
 

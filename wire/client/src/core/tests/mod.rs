@@ -9,6 +9,7 @@ mod coordinator;
 mod consuming;
 mod grouping;
 mod grouping_faults;
+mod idempotence;
 mod linking;
 mod producing;
 mod random_faults;

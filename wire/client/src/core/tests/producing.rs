@@ -4,10 +4,10 @@ use millrace_wire::batch::Records;
 use millrace_wire::native::Request;
 
 use super::world::{Fate, World, config, ms};
-use crate::core::producer::Push;
+use crate::core::producer::{Accepted, Push};
 use crate::{Acks, ClientError, Compression, ErrorCode, ProducerConfig, Record, UnknownOutcome};
 
-fn is_produce(request: &Request) -> bool {
+pub(super) fn is_produce(request: &Request) -> bool {
     matches!(request, Request::Produce(_))
 }
 
@@ -24,7 +24,15 @@ pub(super) fn stored(world: &World, topic: &str, partition: usize) -> Vec<String
         .collect()
 }
 
-fn record(value: impl ToString) -> Record {
+/// Where the record was stored.
+pub(super) fn offset(world: &World, accepted: Accepted) -> Option<i64> {
+    let place = world.done[&accepted.batch].clone().expect("it is stored");
+    place
+        .base_offset
+        .map(|base| base + i64::from(accepted.index))
+}
+
+pub(super) fn record(value: impl ToString) -> Record {
     Record::new("t", value.to_string()).partition(0)
 }
 
@@ -102,15 +110,39 @@ fn a_lost_answer_is_retried_and_order_is_kept() {
     let first = world.push(producer, &record(0));
     let second = world.push(producer, &record(1));
     world.finish();
-    // The first batch is there twice, which cannot be helped; its second copy is acknowledged.
+    // The broker knows the first batch again, and tells where it was stored.
+    assert_eq!(stored(&world, "t", 0), ["0", "1"]);
+    assert_eq!(offset(&world, first), Some(0));
+    assert_eq!(offset(&world, second), Some(1));
+}
+
+#[test]
+fn without_idempotence_a_lost_answer_may_store_twice() {
+    let mut world = World::new(1, config(), 1);
+    world.log.create("t", 1);
+    let mut produces = 0;
+    world.script = Box::new(move |request| {
+        produces += u32::from(is_produce(request));
+        match is_produce(request) && produces == 1 {
+            true => Fate::ServeAndBreak,
+            false => Fate::Serve,
+        }
+    });
+    let plain = ProducerConfig {
+        idempotent: false,
+        ..ProducerConfig::default()
+    };
+    let producer = world.core.open_producer(plain);
+    let first = world.push(producer, &record(0));
+    let second = world.push(producer, &record(1));
+    world.finish();
+    // The second copy is the one that is acknowledged.
     assert_eq!(stored(&world, "t", 0), ["0", "0", "1"]);
+    assert_eq!(offset(&world, first), Some(1));
+    assert_eq!(offset(&world, second), Some(2));
     assert_eq!(
-        world.done[&first.batch].clone().unwrap().base_offset,
-        Some(1)
-    );
-    assert_eq!(
-        world.done[&second.batch].clone().unwrap().base_offset,
-        Some(2)
+        world.count(|request| matches!(request, Request::InitProducer(_))),
+        0
     );
 }
 
@@ -128,6 +160,7 @@ fn an_unknown_outcome_fails_where_the_user_wants_no_duplicates() {
         }
     });
     let config = ProducerConfig {
+        idempotent: false,
         unknown_outcome: UnknownOutcome::Fail,
         ..ProducerConfig::default()
     };
@@ -165,10 +198,8 @@ fn an_answer_that_does_not_come_closes_the_connection_and_is_retried() {
     assert_eq!(world.count(is_produce), 1);
     world.run_for(ms(300));
     assert_eq!(world.dialled.len(), 2);
-    assert_eq!(
-        world.done[&first.batch].clone().unwrap().base_offset,
-        Some(1)
-    );
+    assert_eq!(offset(&world, first), Some(0));
+    assert_eq!(stored(&world, "t", 0), ["0"]);
 }
 
 #[test]
@@ -222,6 +253,7 @@ fn without_retries_several_batches_of_a_partition_are_under_way() {
     world.log.create("t", 1);
     world.latency = ms(100);
     let config = ProducerConfig {
+        idempotent: false,
         retries: 0,
         max_in_flight: 3,
         batch_bytes: 100,
@@ -314,6 +346,7 @@ fn acks_none_is_delivered_when_written() {
     let mut world = World::new(1, config(), 1);
     world.log.create("t", 1);
     let config = ProducerConfig {
+        idempotent: false,
         acks: Acks::None,
         ..ProducerConfig::default()
     };

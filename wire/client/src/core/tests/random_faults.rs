@@ -1,7 +1,9 @@
 //! Producers and a consumer among random failures: whatever happens, acknowledged records are where
-//! their deliveries say, in the order in which they were sent, and a consumer sees exactly the log.
+//! their deliveries say, in the order in which they were sent, and a consumer sees exactly the log. Of an
+//! idempotent producer nothing is there twice or out of order, acknowledged or not.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -10,6 +12,7 @@ use super::producing::stored;
 use super::world::{Fate, World, config, ms};
 use crate::core::consumer::Reader;
 use crate::core::producer::Accepted;
+use crate::core::producer::planted::{self, Bug};
 use crate::core::random::Random;
 use crate::{ConsumerConfig, ErrorCode, ProducerConfig, Record, Start};
 
@@ -23,18 +26,27 @@ struct Plan {
     faults: u32,
     batch_bytes: usize,
     max_in_flight: usize,
+    idempotent: bool,
     retries: u32,
+    delivery_timeout: Duration,
 }
+
+/// Longer than anything here takes.
+const FOR_EVER: Duration = Duration::from_secs(100_000);
 
 fn plan() -> impl Strategy<Value = Plan> {
     let sizes = (1..4_u16, 1..6_u32, 1..150_u32);
-    let producer = (
-        1..400_usize,
-        1..6_usize,
-        prop_oneof![Just(0_u32), Just(u32::MAX)],
-    );
+    let kind = prop_oneof![
+        Just((true, u32::MAX, FOR_EVER)),
+        (1..5_u32).prop_map(|retries| (true, retries, FOR_EVER)),
+        (1..8_000_u64).prop_map(|timeout| (true, u32::MAX, ms(timeout))),
+        Just((false, u32::MAX, FOR_EVER)),
+        Just((false, 0, FOR_EVER)),
+    ];
+    let producer = (1..400_usize, 1..10_usize, kind);
     (any::<u64>(), sizes, 0..300_u32, producer).prop_map(
-        |(seed, (shards, partitions, records), faults, (batch_bytes, max_in_flight, retries))| {
+        |(seed, (shards, partitions, records), faults, (batch_bytes, max_in_flight, kind))| {
+            let (idempotent, retries, delivery_timeout) = kind;
             Plan {
                 seed,
                 shards,
@@ -43,17 +55,20 @@ fn plan() -> impl Strategy<Value = Plan> {
                 faults,
                 batch_bytes,
                 max_in_flight,
+                idempotent,
                 retries,
+                delivery_timeout,
             }
         },
     )
 }
 
-fn fate(random: &mut Random, faults: u32) -> Fate {
+fn fate(random: &mut Random, faults: u32, late: bool) -> Fate {
     if random.below(1000) >= faults {
         return Fate::Serve;
     }
-    match random.below(7) {
+    match random.below(if late { 10 } else { 7 }) {
+        7..=9 => Fate::BreakAndServeLate(ms(u64::from(random.below(6_000)))),
         0 => Fate::Break,
         1 => Fate::ServeAndBreak,
         2 => Fate::ServeAndKeepSilent,
@@ -70,9 +85,11 @@ fn run(plan: &Plan) -> Result<(), TestCaseError> {
     world.log.strict = true;
     world.latency = ms(5);
     let mut fates = Random::new(plan.seed ^ 1);
-    let faults = plan.faults;
-    world.script = Box::new(move |_| fate(&mut fates, faults));
+    let (faults, late) = (plan.faults, plan.idempotent);
+    world.script = Box::new(move |_| fate(&mut fates, faults, late));
     let producer = world.core.open_producer(ProducerConfig {
+        idempotent: plan.idempotent,
+        delivery_timeout: plan.delivery_timeout,
         batch_bytes: plan.batch_bytes,
         max_in_flight: plan.max_in_flight,
         retries: plan.retries,
@@ -152,7 +169,7 @@ fn check(
     for (accepted, value) in sent {
         let outcome = world.done.get(&accepted.batch);
         prop_assert!(outcome.is_some(), "{:?} has no outcome", accepted.batch);
-        if plan.retries > 0 {
+        if plan.retries == u32::MAX && plan.delivery_timeout == FOR_EVER {
             prop_assert!(outcome.is_some_and(Result::is_ok), "{outcome:?}");
         }
         let Some(Ok(place)) = outcome else { continue };
@@ -171,14 +188,15 @@ fn check(
         );
     }
     for (partition, there) in log.iter().enumerate() {
-        // Without retries nothing is stored twice, and order is plain.
+        // Idempotent, or without retries, nothing is stored twice, and order is plain.
         let mut firsts: Vec<u32> = Vec::new();
         for value in there {
             let value = value.parse().expect("a number was sent");
             if !firsts.contains(&value) {
                 firsts.push(value);
             } else {
-                prop_assert!(plan.retries > 0, "{value} is there twice");
+                let may_be = !plan.idempotent && plan.retries > 0;
+                prop_assert!(may_be, "{value} is there twice");
             }
         }
         prop_assert!(firsts.is_sorted(), "partition {partition}: {firsts:?}");
@@ -196,4 +214,40 @@ proptest! {
     fn order_and_content_survive_random_failures(plan in plan()) {
         run(&plan)?;
     }
+}
+
+/// A plan that leaves the producer many chances to go wrong.
+fn hostile(seed: u64) -> Plan {
+    let mut draws = Random::new(seed);
+    Plan {
+        seed,
+        shards: 1,
+        partitions: 1 + draws.below(2),
+        records: 100,
+        faults: 100 + draws.below(300),
+        batch_bytes: 1 + draws.below(100) as usize,
+        max_in_flight: 2 + draws.below(8) as usize,
+        idempotent: true,
+        retries: u32::MAX,
+        delivery_timeout: match draws.below(2) {
+            0 => FOR_EVER,
+            _ => ms(u64::from(100 + draws.below(4_000))),
+        },
+    }
+}
+
+#[test]
+fn planted_bugs_are_found_and_nothing_is_found_without() {
+    const PLANS: u64 = 1_500;
+    let find = |bug| {
+        planted::plant(bug);
+        let found = (0..PLANS).find_map(|seed| run(&hostile(seed)).err().map(|why| (seed, why)));
+        planted::plant(None);
+        found
+    };
+    for bug in [Bug::NumberedAnewOnRetry, Bug::MoreUnderWayThanKnown] {
+        assert!(find(Some(bug)).is_some(), "{bug:?} went unnoticed");
+    }
+    let found = find(None);
+    assert!(found.is_none(), "{found:?}");
 }

@@ -33,6 +33,8 @@ pub(super) enum Fate {
     ServeAndKeepSilent,
     /// It is not served and answered with this error.
     Refuse(crate::ErrorCode),
+    /// The connection breaks for the client alone: what was sent on it is served, after this long.
+    BreakAndServeLate(Duration),
 }
 
 enum Message {
@@ -41,6 +43,7 @@ enum Message {
     Broken(ConnectionId),
     Arrives(ConnectionId, Bytes),
     Answered(ConnectionId, Bytes),
+    Late(u16, Request, BytesMut),
 }
 
 struct Peer {
@@ -80,6 +83,8 @@ pub(super) struct World {
     pub(super) committed: BTreeMap<CommitId, Result<(), ClientError>>,
     pub(super) unreachable: Vec<ClientError>,
     peers: BTreeMap<ConnectionId, Peer>,
+    /// Connections that the client has seen break, with their shard and when what they bring is served.
+    late: BTreeMap<ConnectionId, (u16, Time)>,
     parked: Vec<Parked>,
     messages: BTreeMap<(Time, u64), Message>,
     next_message: u64,
@@ -113,6 +118,7 @@ impl World {
             committed: BTreeMap::new(),
             unreachable: Vec::new(),
             peers: BTreeMap::new(),
+            late: BTreeMap::new(),
             parked: Vec::new(),
             messages: BTreeMap::new(),
             next_message: 0,
@@ -288,7 +294,13 @@ impl World {
                     .handle_disconnected(self.now, id, "connection refused");
             }
             Message::Broken(id) => self.core.handle_disconnected(self.now, id, "reset"),
-            Message::Arrives(id, bytes) => self.serve(id, bytes),
+            Message::Arrives(id, bytes) => match self.late.get(&id) {
+                Some((shard, at)) => self.postpone(*shard, *at, bytes),
+                None => self.serve(id, bytes),
+            },
+            Message::Late(shard, request, attachments) => {
+                self.log.answer(shard, request, attachments);
+            }
             Message::Answered(id, bytes) => {
                 if self.peers.contains_key(&id) {
                     let (header, payload) = cut(bytes);
@@ -297,6 +309,17 @@ impl World {
             }
         }
         self.settle();
+    }
+
+    /// Has a request served at `at`, or now if that is over, after those before it.
+    fn postpone(&mut self, shard: u16, at: Time, bytes: Bytes) {
+        let (header, payload) = cut(bytes);
+        let (request, attachments) =
+            decode_request(header.format, payload.into()).expect("the core speaks the protocol");
+        self.next_message += 1;
+        let late = Message::Late(shard, request, attachments);
+        self.messages
+            .insert((at.max(self.now), self.next_message), late);
     }
 
     fn serve(&mut self, id: ConnectionId, bytes: Bytes) {
@@ -309,13 +332,19 @@ impl World {
         }
         assert!(peer.shaken, "a connection begins with the preamble");
         let shard = peer.shard;
-        let (header, payload) = cut(bytes);
+        let (header, payload) = cut(bytes.clone());
         let (request, attachments) =
             decode_request(header.format, payload.into()).expect("the core speaks the protocol");
         self.arrived.push((self.now, id, request.clone()));
         let fate = (self.script)(&request);
         match fate {
             Fate::Break => return self.break_one(id),
+            Fate::BreakAndServeLate(after) => {
+                let at = self.now.plus(after);
+                self.late.insert(id, (shard, at));
+                self.break_one(id);
+                return self.postpone(shard, at, bytes);
+            }
             Fate::Refuse(code) => {
                 let status = millrace_wire::native::messages::Status::failed(code, "as scripted");
                 return self.respond(id, header.correlation, Response::Error(status), Vec::new());
