@@ -202,7 +202,7 @@ fn what_stays_flows_on_while_the_rest_moves() {
         world.tick();
         next += 1;
         run(&mut world, &mut [&mut a, &mut b], ms(10));
-        let expected = (next - 10) as usize;
+        let expected = next - 10;
         assert_eq!(a.seen.len() - before, expected, "at {:?}", world.now);
         assert!(world.now < Time(ms(5_000)));
     }
