@@ -109,13 +109,14 @@ impl<E: Env> Broker<E> {
     }
 
     /// Tells the groups of this shard of a change of topics.
-    pub(super) fn tell_groups(&self, change: &Change) {
-        match change {
-            Change::TopicDeleted { name, .. } => self.coordinators.topics_changed(name, true),
-            Change::TopicCreated(topic) => self.coordinators.topics_changed(&topic.name, false),
-            Change::PartitionsAdded { name, .. } => self.coordinators.topics_changed(name, false),
-            Change::ConfigChanged { .. } | Change::ProducerIdsAllocated { .. } => {}
-        }
+    pub(super) async fn tell_groups(&self, change: &Change) {
+        let (name, is_deleted) = match change {
+            Change::TopicDeleted { name, .. } => (name, true),
+            Change::TopicCreated(topic) => (&topic.name, false),
+            Change::PartitionsAdded { name, .. } => (name, false),
+            Change::ConfigChanged { .. } | Change::ProducerIdsAllocated { .. } => return,
+        };
+        self.coordinators.topics_changed(name, is_deleted).await;
     }
 
     /// Forgets offsets that nobody uses, at intervals, until the broker stops.
@@ -129,7 +130,7 @@ impl<E: Env> Broker<E> {
                 let Some(broker) = broker.upgrade().filter(|broker| !broker.is_draining()) else {
                     return;
                 };
-                broker.coordinators.expire_offsets(&env).await;
+                broker.coordinators.expire_offsets().await;
             }
         };
         drop(self.env.spawn(

@@ -64,7 +64,7 @@ impl<E: Env> Broker<E> {
             tracing::warn!(topic = %entry.topic.name, %error, "a change of a topic is not yet done");
             self.retry_later();
         }
-        self.tell_groups(change);
+        self.tell_groups(change).await;
         outcome
     }
 

@@ -21,7 +21,7 @@ use std::rc::Rc;
 use hashbrown::HashMap;
 use millrace_shard::env::Env;
 use millrace_shard::log::Partition;
-use millrace_wire::error::{ErrorCode, WireError};
+use millrace_wire::error::WireError;
 use millrace_wire::ids::{PartitionIndex, TopicName};
 
 use api::{GroupAnswer, GroupCall, ListedGroup};
@@ -124,33 +124,22 @@ impl<E: Env> Coordinators<E> {
     }
 
     /// A topic has come, gone or grown.
-    pub fn topics_changed(&self, changed: &TopicName, is_deleted: bool) {
+    pub async fn topics_changed(&self, changed: &TopicName, is_deleted: bool) {
         for coordinator in self.all() {
-            coordinator.topics_changed(changed, is_deleted);
+            coordinator.topics_changed(changed, is_deleted).await;
         }
     }
 
     /// Forgets offsets that nobody has used for long.
-    pub async fn expire_offsets(&self, env: &E) {
+    pub async fn expire_offsets(&self) {
         for coordinator in self.all() {
             coordinator
-                .for_each(|group, rules, assign, now| group.expire_offsets(rules, assign, now));
-            env.yield_now().await;
+                .for_each(|group, rules, assign, now| group.expire_offsets(rules, assign, now))
+                .await;
         }
     }
 
     fn all(&self) -> Vec<Rc<Coordinator<E>>> {
         self.hosted.borrow().values().cloned().collect()
     }
-}
-
-/// The answer where a group's name cannot be one.
-pub fn check_group_id(group: &str) -> Result<(), WireError> {
-    if group.is_empty() {
-        return Err(WireError::new(
-            ErrorCode::InvalidGroupId,
-            "a group's name cannot be empty; set group.id",
-        ));
-    }
-    Ok(())
 }

@@ -212,7 +212,7 @@ impl<E: Env> Coordinator<E> {
     /// Serves a request.
     pub(super) async fn handle(self: &Rc<Self>, call: GroupCall) -> Outcome {
         self.check_serving()?;
-        if !matches!(call.request, GroupRequest::Heartbeat(_)) {
+        if may_write(&call.request) {
             let room = self.partition.room_from_reserve(log::TYPICAL_BATCH_BYTES);
             room.await.map_err(|error| error.to_wire())?;
             self.check_serving()?;
@@ -289,34 +289,43 @@ impl<E: Env> Coordinator<E> {
     }
 
     /// Gives every group something to do.
-    pub(super) fn for_each(
+    pub(super) async fn for_each(
         self: &Rc<Self>,
         mut work: impl FnMut(&mut Group, &GroupRules, &dyn Assign, Now) -> Effects,
+    ) {
+        let names: Vec<Rc<str>> = self.state.borrow().groups.keys().cloned().collect();
+        for name in names {
+            self.let_one(&name, &mut work);
+            self.rewrite_if_due();
+            self.env.yield_now().await;
+        }
+    }
+
+    fn let_one(
+        &self,
+        name: &Rc<str>,
+        work: &mut impl FnMut(&mut Group, &GroupRules, &dyn Assign, Now) -> Effects,
     ) {
         if self.check_serving().is_err() {
             return;
         }
         let now = self.now();
-        let names: Vec<Rc<str>> = self.state.borrow().groups.keys().cloned().collect();
-        for name in names {
-            let state = &mut *self.state.borrow_mut();
-            let Some(held) = state.groups.get_mut(&name) else {
-                continue;
-            };
+        let state = &mut *self.state.borrow_mut();
+        if let Some(held) = state.groups.get_mut(name) {
             let effects = work(&mut held.group, &self.rules, &*self.assign, now);
-            self.carry_out(state, &name, effects);
+            self.carry_out(state, name, effects);
         }
-        self.rewrite_if_due();
     }
 
     /// Topics have come, gone or grown.
-    pub(super) fn topics_changed(self: &Rc<Self>, changed: &TopicName, is_deleted: bool) {
+    pub(super) async fn topics_changed(self: &Rc<Self>, changed: &TopicName, is_deleted: bool) {
         if is_deleted {
-            self.for_each(|group, _, _, _| group.topic_deleted(changed));
+            self.for_each(|group, _, _, _| group.topic_deleted(changed))
+                .await;
         }
-        self.for_each(|group, _, assign, now| {
-            group.topics_changed(&|topic| topic == changed.as_str(), assign, now)
-        });
+        let is_it = |topic: &str| topic == changed.as_str();
+        self.for_each(|group, _, assign, now| group.topics_changed(&is_it, assign, now))
+            .await;
     }
 
     /// Its groups, in a list.
@@ -332,7 +341,7 @@ impl<E: Env> Coordinator<E> {
 
     /// Writes down what changed, and answers: at once where nothing is on its way to the disk,
     /// otherwise when it has arrived.
-    fn carry_out(self: &Rc<Self>, state: &mut State, name: &Rc<str>, effects: Effects) {
+    fn carry_out(&self, state: &mut State, name: &Rc<str>, effects: Effects) {
         let records = records(state, name, &effects);
         let answers = effects.answers;
         if !records.is_empty() {
@@ -507,6 +516,14 @@ impl State {
     }
 }
 
+/// Whether a request can change what is written down; if not, it need not wait for room to write.
+fn may_write(request: &GroupRequest) -> bool {
+    !matches!(
+        request,
+        GroupRequest::Heartbeat(_) | GroupRequest::FetchOffsets(_) | GroupRequest::Describe
+    )
+}
+
 /// What is to be written down of a group that has changed.
 fn records(state: &State, name: &Rc<str>, effects: &Effects) -> Vec<Record> {
     let group = name.to_string();
@@ -544,10 +561,6 @@ fn of_no_group(group: &str, request: &GroupRequest) -> Option<Outcome> {
         GroupRequest::Delete | GroupRequest::DeleteOffsets(_) => Some(Err(WireError::new(
             ErrorCode::GroupIdNotFound,
             format!("there is no group '{group}'; list the groups to see those that there are"),
-        ))),
-        GroupRequest::Leave(_) => Some(Err(WireError::new(
-            ErrorCode::UnknownMemberId,
-            format!("there is no group '{group}', and so it has no members"),
         ))),
         _ => None,
     }

@@ -2,7 +2,7 @@
 
 import pytest
 from kill.ledger import MOST_TOLD, Ledger
-from kill.records import key_of, value_of
+from kill.records import key_of, stream_of, value_of
 
 PRODUCER = "sender"
 HERE, THERE = ("topic", 0), ("topic", 1)
@@ -12,11 +12,11 @@ class Told:
     """A ledger, and what clients say in a few words."""
 
     def __init__(self):
-        self.ledger = Ledger({"topic": PRODUCER}, 2, lambda producer, number: value_of(1, producer, number))
+        self.ledger = Ledger({"topic": (PRODUCER,)}, 2, lambda producer, number: value_of(1, producer, number))
 
     def acknowledge(self, *numbers: int, at: int = 0, place=HERE):
         for offset, number in enumerate(numbers, at):
-            self.ledger.acknowledge(place, offset, number)
+            self.ledger.acknowledge(PRODUCER, place, offset, number)
 
     def give(self, reader: str, *numbers: int, at: int = 0, place=HERE):
         for offset, number in enumerate(numbers, at):
@@ -32,9 +32,32 @@ class Told:
             assert part in self.ledger.broken[0]
 
 
+class Counted(Told):
+    """The same with two producers that count in each partition, and may double nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.ledger = Ledger(
+            {"topic": (PRODUCER, "another")},
+            2,
+            lambda sender, number: value_of(1, sender, number),
+            streams=True,
+        )
+
+    def give(self, reader: str, *numbers: int, at: int = 0, place=HERE, producer=PRODUCER):
+        stream = stream_of(producer, place[1])
+        for offset, number in enumerate(numbers, at):
+            self.ledger.give(reader, place, offset, key_of(stream, number), value_of(1, stream, number))
+
+
 @pytest.fixture
 def told() -> Told:
     return Told()
+
+
+@pytest.fixture
+def counted() -> Counted:
+    return Counted()
 
 
 def test_nothing_to_say(told):
@@ -103,7 +126,7 @@ def test_two_acknowledged_at_one_offset(told):
 def test_changed_bytes(told, value):
     told.acknowledge(0)
     told.ledger.give("fresh", HERE, 0, key_of(PRODUCER, 0), value)
-    told.says("topic/0 offset 0", "record 0 with other bytes")
+    told.says("topic/0 offset 0", f"record 0 of {PRODUCER} with other bytes")
 
 
 @pytest.mark.parametrize("key", [None, b"", b"sender", b"sender:x", b"other:0", b"\xff:0"])
@@ -172,3 +195,84 @@ def test_a_million_faults_are_not_all_told(told):
     told.acknowledge(*range(MOST_TOLD * 3))
     told.finish("fresh")
     assert len(told.ledger.broken) == MOST_TOLD + 1
+
+
+def test_counted_nothing_to_say(counted):
+    counted.acknowledge(0, 1)
+    counted.give("fresh", 0, 1)
+    counted.give("fresh", 0, 1, at=2, producer="another")
+    counted.give("fresh", 2, at=4)
+    # Each partition counts for itself, and what was not acknowledged may be there.
+    counted.give("fresh", 0, 1, place=THERE)
+    counted.ledger.acknowledge(PRODUCER, THERE, None, 1)
+    counted.finish("fresh")
+    assert counted.ledger.broken == []
+    assert counted.ledger.acknowledged == {PRODUCER: 3, "another": 0}
+    assert counted.ledger.unacknowledged(PRODUCER) == 2
+    assert counted.ledger.unacknowledged("another") == 2
+
+
+def test_counted_twice(counted):
+    counted.acknowledge(0, 1)
+    counted.give("fresh", 0, 1, 1)
+    counted.finish("fresh")
+    counted.says("topic/0 offset 2: record 1 of sender/0 once more")
+
+
+def test_counted_twice_though_never_acknowledged(counted):
+    counted.give("fresh", 0, 0)
+    counted.finish("fresh")
+    counted.says("topic/0 offset 1: record 0 of sender/0 once more")
+
+
+def test_counted_twice_with_others_between(counted):
+    counted.give("fresh", 0, 1)
+    counted.give("fresh", 0, 1, at=2, producer="another")
+    counted.give("fresh", 0, at=4)
+    counted.says("topic/0 offset 4: record 0 of sender/0 once more")
+
+
+def test_counted_one_left_out(counted):
+    counted.give("fresh", 0, 2, 3)
+    counted.says("topic/0 offset 1: record 2 of sender/0 comes where number 1 is due")
+
+
+def test_counted_out_of_order(counted):
+    counted.give("fresh", 0, 2, 1)
+    assert len(counted.ledger.broken) == 2
+    assert "record 2 of sender/0 comes where number 1 is due" in counted.ledger.broken[0]
+    assert "record 1 of sender/0 once more" in counted.ledger.broken[1]
+
+
+def test_counted_acknowledged_wherever_and_lost(counted):
+    counted.ledger.acknowledge(PRODUCER, HERE, None, 2)
+    counted.give("fresh", 0, 1)
+    counted.finish("fresh")
+    counted.says("topic/0: record 2 of sender/0 was acknowledged", "none after number 1")
+
+
+def test_counted_in_the_partition_of_another(counted):
+    stream = stream_of(PRODUCER, HERE[1])
+    counted.ledger.give("fresh", THERE, 0, key_of(stream, 0), value_of(1, stream, 0))
+    counted.says("topic/1 offset 0", "a foreign record")
+
+
+def test_a_member_hears_the_same_as_everybody(counted):
+    counted.give("fresh", 0, 1)
+    counted.ledger.hear("member", HERE, 1, "sender/0:1", True)
+    assert counted.ledger.broken == []
+
+
+@pytest.mark.parametrize(
+    ("key", "whole", "told_of_it"),
+    [
+        ("sender/0:2", True, "member says record 2 of sender/0, fresh said record 1 of sender/0"),
+        ("sender/0:1", False, "member was given record 1 of sender/0 with other bytes"),
+        ("sender/1:1", True, "member was given a foreign record"),
+        ("", True, "member was given a foreign record"),
+    ],
+)
+def test_a_member_hears_something_else(counted, key, whole, told_of_it):
+    counted.give("fresh", 0, 1)
+    counted.ledger.hear("member", HERE, 1, key, whole)
+    counted.says("topic/0 offset 1", told_of_it)

@@ -10,6 +10,7 @@
 
 pub mod allocation;
 mod batches;
+mod consumers;
 mod frames;
 mod groups;
 mod journals;
@@ -57,6 +58,7 @@ targets! {
     segment_blocks: segments::blocks, segments::blocks_seeds;
     journal_file: journals::file, journals::seeds;
     kafka_request: kafka::request, kafka::request_seeds;
+    consumer_protocol: consumers::protocol, consumers::protocol_seeds;
     topic_name: names::topic_name, names::topic_name_seeds;
 }
 

@@ -19,6 +19,11 @@ def options() -> argparse.Namespace:
         "--seed", type=int, help="what records, counts and pauses follow from; drawn unless given"
     )
     parser.add_argument(
+        "--groups",
+        action="store_true",
+        help="idempotent producers, and groups whose members are killed, stopped and started, too",
+    )
+    parser.add_argument(
         "--data", type=Path, help="a new folder for the broker's data and log, which then stays"
     )
     asked = parser.parse_args()
@@ -33,18 +38,20 @@ def options() -> argparse.Namespace:
 
 def main() -> int:
     asked = options()
+    from .group_rounds import GroupRounds
     from .rounds import Broken, Rounds
 
     # What a client says of a broker that is away is no news here.
     logging.getLogger("kafka").addHandler(logging.NullHandler())
     logging.getLogger("kafka").propagate = False
     seed = random.SystemRandom().randrange(1 << 32) if asked.seed is None else asked.seed
-    print(f"scripts/kafka-kill --rounds {asked.rounds} --seed {seed}", flush=True)
+    groups = "--groups " if asked.groups else ""
+    print(f"scripts/kafka-kill {groups}--rounds {asked.rounds} --seed {seed}", flush=True)
     if asked.data is not None:
         asked.data.mkdir(parents=True, exist_ok=True)
     # So that the broker and the clients are not left behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    run = Rounds(seed, asked.data and asked.data.resolve())
+    run = (GroupRounds if asked.groups else Rounds)(seed, asked.data and asked.data.resolve())
     try:
         run.run(asked.rounds)
     except Broken as broken:

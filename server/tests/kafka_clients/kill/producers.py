@@ -5,12 +5,13 @@ import os
 import random
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 from confluent_kafka import Producer
 
 from .ledger import Ledger
-from .records import PARTITIONS, key_of, partition_of, value_of
+from .records import PARTITIONS, key_of, partition_of, stream_of, value_of
 
 NODE_PROGRAM = Path(__file__).parent.parent / "node" / "kill_producer.mjs"
 #: So many records at most wait for their acknowledgement.
@@ -89,7 +90,8 @@ class ConfluentProducer(Running):
                 self.unsent += 1
                 self.errors.add(error.str())
             else:
-                self._ledger.acknowledge((self.topic, message.partition()), message.offset(), number)
+                place = (self.topic, message.partition())
+                self._ledger.acknowledge(self.name, place, message.offset(), number)
 
         self._under_way += 1
         self._producer.produce(
@@ -133,7 +135,7 @@ class KafkaJsProducer(Running):
             place = (self.topic, told["partition"])
             # A batch gets offsets in the order in which its records were given to `send`.
             for offset, number in enumerate(told["numbers"], int(told["baseOffset"])):
-                self._ledger.acknowledge(place, offset, number)
+                self._ledger.acknowledge(self.name, place, offset, number)
         status = self._process.wait()
         if status != 0 or not self.stopping.is_set():
             self.failed = f"its process ended with {status}"
@@ -148,4 +150,86 @@ class KafkaJsProducer(Running):
         self._process.kill()
 
 
+class IdempotentProducer(Running):
+    """librdkafka that never doubles a record and never gives one up, with several requests under way.
+
+    Its records are counted in each partition for itself, so that one that is left out shows as well.
+    """
+
+    topic = "kill-idempotent"
+
+    def __init__(self, address: str, seed: int, ledger: Ledger):
+        super().__init__()
+        #: None of its records may be given up: it ends with the first.
+        self.unsent = 0
+        self.errors: set[str] = set()
+        self._ledger = ledger
+        self._seed = seed
+        self._producer = Producer(
+            {
+                "bootstrap.servers": address,
+                "enable.idempotence": True,
+                "max.in.flight.requests.per.connection": 5,
+                # Small batches, so that a burst takes many requests and a kill hits several of them.
+                "batch.num.messages": 10,
+                "linger.ms": 1,
+                # However long the broker is away: what was given up could not be counted on any more.
+                "message.timeout.ms": 0,
+                "compression.type": "lz4",
+                "log_level": 0,
+            }
+        )
+        self._numbers = [0] * PARTITIONS
+        self._under_way = 0
+
+    def _run(self):
+        draws = random.Random(f"{self._seed} {self.name}")
+        while not self.stopping.is_set() and not self.errors:
+            # In bursts, with pauses: a group of a few processes has to keep up on a busy machine.
+            burst = draws.choice((1, 2, 5, 10, 100))
+            for _ in range(min(burst, MOST_UNDER_WAY - self._under_way)):
+                self._send(draws.randrange(PARTITIONS))
+            until = time.monotonic() + draws.uniform(0, 0.1)
+            while (left := until - time.monotonic()) > 0:
+                self._producer.poll(left)
+        while self._under_way and not self.errors:
+            self._producer.poll(0.1)
+        if self.errors:
+            raise RuntimeError(f"it gave a record up: {'; '.join(self.errors)}")
+
+    def _send(self, partition: int) -> None:
+        number = self._numbers[partition]
+        self._numbers[partition] += 1
+
+        def delivered(error, message):
+            self._under_way -= 1
+            if error is not None:
+                self.unsent += 1
+                self.errors.add(error.str())
+                return
+            # A batch that the broker remembers no more as one of the last five is there, it cannot say where.
+            offset = message.offset() if message.offset() >= 0 else None
+            self._ledger.acknowledge(self.name, (self.topic, message.partition()), offset, number)
+
+        stream = stream_of(self.name, partition)
+        self._under_way += 1
+        self._producer.produce(
+            self.topic,
+            key=key_of(stream, number),
+            value=value_of(self._seed, stream, number),
+            partition=partition,
+            on_delivery=delivered,
+        )
+
+
+class FirstIdempotentProducer(IdempotentProducer):
+    name = "idempotent-1"
+
+
+class SecondIdempotentProducer(IdempotentProducer):
+    name = "idempotent-2"
+
+
 PRODUCERS = (ConfluentProducer, KafkaJsProducer)
+#: They share a topic, so that their batches lie between each other's.
+IDEMPOTENT_PRODUCERS = (FirstIdempotentProducer, SecondIdempotentProducer)

@@ -12,6 +12,12 @@ def _drawn(seed: int, producer: str, number: int, size: int) -> bytes:
     return hashlib.shake_128(f"{seed}/{producer}/{number}".encode()).digest(size)
 
 
+def stream_of(producer: str, partition: int) -> str:
+    """What a producer's records of one partition are named after where they are counted for themselves,
+    so that a record in another partition than its own is told from the one that belongs there."""
+    return f"{producer}/{partition}"
+
+
 def key_of(producer: str, number: int) -> bytes:
     return f"{producer}:{number}".encode()
 

@@ -3,6 +3,7 @@
 import statistics
 from collections import defaultdict
 
+from .commits import Commits
 from .ledger import Ledger
 
 #: Who asks for the logs' ends after each restart. Nothing is counted as having come back before that.
@@ -15,6 +16,10 @@ class Report:
         self.killed_early = 0
         self._waited: dict[str, list[float]] = defaultdict(list)
         self._lines: list[str] = []
+        self._promises = [
+            "every acknowledged record is where it was said to be",
+            "all consumers were given the same",
+        ]
 
     def came_back(self, waited: dict[str, float]) -> None:
         """Seconds from the broker's being ready to the first record after that, by client."""
@@ -42,9 +47,26 @@ class Report:
         verb = "answered" if who == NEW_CLIENT else "back"
         return f"; {verb} after {statistics.median(waited):.2f} s (median), {max(waited):.2f} s (worst)"
 
+    def take_group(self, commits: Commits, members: int, lives: int) -> None:
+        counts = commits.counts
+        refused = ", ".join(f"{count} {name}" for name, count in sorted(commits.refused.items()))
+        self._lines += [
+            f"{commits.group}: {members} members in {lives} lives, {counts['assignments']} assignments, "
+            f"{counts['lost']} times taken for dead by mistake; "
+            f"{counts['given']} read, {counts['given again']} of them again",
+            f"  committed offsets checked: {counts['committed']} commits and "
+            f"{counts['committed automatically']} automatic ones acknowledged, "
+            f"{counts['resumed']} times begun there, {counts['asked']} times asked for; "
+            f"refused: {refused or 'none'}",
+        ]
+
+    def promise(self, text: str) -> None:
+        """What held besides."""
+        self._promises.append(text)
+
     def text(self) -> str:
         head = (
             f"{self.rounds} kills and one at the end, {self.killed_early} more while it was starting: "
-            "every acknowledged record is where it was said to be, all consumers were given the same"
+            + ", ".join(self._promises)
         )
         return "\n".join([head, *(f"  {line}" for line in self._lines)])

@@ -60,12 +60,25 @@ def free_port() -> int:
 class Rounds:
     """One run. `run` raises `Broken`, and leaves the folder with the data and the broker's log."""
 
+    producer_kinds: tuple[type[Running], ...] = PRODUCERS
+    reader_kinds: tuple[type[Running], ...] = READERS
+    #: Whether the producers count their records in each partition and double none.
+    streams = False
+    settings = SETTINGS
+    most_acknowledged = MOST_ACKNOWLEDGED
+
     def __init__(self, seed: int, folder: Path | None):
-        self.broker = Broker(os.environ["MILLRACE_BINARY"], SETTINGS, f"127.0.0.1:{free_port()}", folder)
+        self.broker = Broker(
+            os.environ["MILLRACE_BINARY"], self.settings, f"127.0.0.1:{free_port()}", folder
+        )
+        topics: dict[str, tuple[str, ...]] = {}
+        for client in self.producer_kinds:
+            topics[client.topic] = topics.get(client.topic, ()) + (client.name,)
         self.ledger = Ledger(
-            {client.topic: client.name for client in PRODUCERS},
+            topics,
             PARTITIONS,
             lambda producer, number: value_of(seed, producer, number),
+            streams=self.streams,
         )
         self.report = Report()
         self._seed = seed
@@ -88,9 +101,7 @@ class Rounds:
             # What `Broker` says of a process that does not start.
             raise Broken(f"{error}\nStart it again on the same folder to look closer") from error
         finally:
-            for client in self.producers:
-                if hasattr(client, "kill"):
-                    client.kill()
+            self._give_up()
             if self.broker.process is not None and self.broker.process.poll() is None:
                 self.broker.kill()
 
@@ -100,22 +111,24 @@ class Rounds:
 
     def _create_topics(self) -> None:
         admin = AdminClient({"bootstrap.servers": self.broker.address, "log_level": 0})
-        new = [NewTopic(client.topic, PARTITIONS, 1, config=TOPIC_CONFIGS) for client in PRODUCERS]
+        topics = {topic for topic, _ in self._places}
+        new = [NewTopic(topic, PARTITIONS, 1, config=TOPIC_CONFIGS) for topic in sorted(topics)]
         for future in admin.create_topics(new).values():
             future.result(timeout=CALL_SECONDS)
 
     def _start_clients(self) -> None:
         address = self.broker.address
-        self.producers = [client(address, self._seed, self.ledger).start() for client in PRODUCERS]
-        self.readers = [client(address, self._places, self.ledger).start() for client in READERS]
+        self.producers = [kind(address, self._seed, self.ledger).start() for kind in self.producer_kinds]
+        self.readers = [kind(address, self._places, self.ledger).start() for kind in self.reader_kinds]
 
     def _one_round(self, number: int, rounds: int) -> None:
         draws = self._draws
-        wanted = sum(self.ledger.acknowledged.values()) + draws.randint(1, MOST_ACKNOWLEDGED)
+        wanted = sum(self.ledger.acknowledged.values()) + draws.randint(1, self.most_acknowledged)
         self._wait(
             lambda: sum(self.ledger.acknowledged.values()) >= wanted,
             lambda: f"round {number}: the producers stopped getting acknowledgements",
         )
+        self._before_kill()
         self._pause()
         self._kill()
         if draws.random() < 0.25:
@@ -129,11 +142,27 @@ class Rounds:
         waited = {NEW_CLIENT: time.monotonic() - ready_at}
         waited |= self._come_back(f"round {number}", ends, ready_at)
         self.report.came_back(waited)
+        self._after_return(number, ends)
         if number % FULL_READ_ROUNDS == 0 and number < rounds:
             self._read_anew(f"a new reader in round {number}")
         self.report.rounds = number
         if sys.stderr.isatty():
             print(f"round {number} of {rounds}: {self._progress(waited)}", file=sys.stderr)
+
+    def _before_kill(self) -> None:
+        """What else happens in a round."""
+
+    def _after_return(self, number: int, ends: dict[Place, int]) -> None:
+        """What else has to hold once the clients are back. The logs ended there when the broker was ready."""
+
+    def _after_all(self, ends: dict[Place, int]) -> None:
+        """What else has to hold after the last round. The logs end there for good."""
+
+    def _give_up(self) -> None:
+        """Leaves no process behind, however the run went."""
+        for client in self.producers:
+            if hasattr(client, "kill"):
+                client.kill()
 
     def _progress(self, waited: dict[str, float]) -> str:
         came = ", ".join(f"{name} after {seconds:.2f} s" for name, seconds in waited.items())
@@ -225,6 +254,7 @@ class Rounds:
         self._look("at the end")
         self._kill()
         ends, _ = self._restart("after the last kill")
+        self._after_all(ends)
         self._wait(
             lambda: not any(self.ledger.behind(client.name, ends) for client in self.readers),
             lambda: "the consumers did not come to the end of the logs",
