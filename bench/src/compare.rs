@@ -27,12 +27,13 @@ pub struct Side<'a> {
     pub target: &'a Target,
     /// What is spoken to it, and how it is measured.
     pub settings: &'a RunSettings,
+    /// What is put on it: what the other side has, but for what is compared.
+    pub workload: &'a Workload,
 }
 
 /// Runs `pairs` pairs; who goes first alternates.
 pub fn compare(
     sides: &[Side<'_>; 2],
-    workload: &Workload,
     pairs: usize,
     progress: &mut dyn Progress,
 ) -> Result<(Comparison, Vec<String>), RunError> {
@@ -46,6 +47,7 @@ pub fn compare(
                 name,
                 target,
                 settings,
+                workload,
             } = sides[side];
             progress.begin(&format!("{} {}/{pairs}: {name}", workload.name, pair + 1));
             let mut session = Session::open(target)?;
@@ -62,7 +64,7 @@ pub fn compare(
     }
     progress.finished();
     let mut comparison = Comparison {
-        workload: workload.name.clone(),
+        workload: sides[0].workload.name.clone(),
         a: sides[0].name.to_owned(),
         b: sides[1].name.to_owned(),
         figures: Vec::new(),

@@ -4,6 +4,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -201,6 +202,14 @@ fn most_of(by_cpu: &[u64]) -> Option<usize> {
     by_cpu
         .iter()
         .position(|count| all > 0 && *count >= all / 10 * 9)
+}
+
+/// CPU time of this thread so far.
+#[must_use]
+pub fn thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// How long a hypervisor has held back a CPU that had work, since the system started (proc_stat(5):

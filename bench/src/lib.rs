@@ -3,6 +3,7 @@
 //!
 //! - [`workload`]: what is asked for; [`run`]: putting it on a broker, repetition by repetition.
 //!   [`sweep`], [`compare`], [`explain`] and [`figures`] are built on that.
+//! - [`rebalance`]: groups of real consumers while members come and go.
 //! - [`load`]: the generator; [`protocol`]: what it speaks; [`broker`]: a broker started for a run.
 //! - [`limits`]: what the machine can do; [`environment`](report::model::Environment): what it is.
 //! - [`record`]: from measurements to figures; [`report`]: from figures to text, JSON and HTML.
@@ -18,6 +19,7 @@ pub mod limits;
 pub mod load;
 pub mod progress;
 pub mod protocol;
+pub mod rebalance;
 pub mod record;
 pub mod report;
 pub mod run;

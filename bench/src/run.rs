@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use crate::broker::{Broker, BrokerError, BrokerSettings};
 use crate::cpu::{CpuError, pin_current_thread, stolen_seconds};
 use crate::load::{
-    self, AtEnd, BatchShape, Control, FetchPlan, Load, LoadError, LoadResult, Pace, Phase,
-    ProducePlan, Timed, Waiting,
+    self, AtEnd, BatchShape, Cargo, Control, FetchPlan, GroupCalls, GroupPlan, Load, LoadError,
+    LoadResult, Pace, PacedPlan, Phase, ProducePlan, Timed, Waiting,
 };
 use crate::progress::Progress;
 use crate::protocol::{Admin, Place, ProtocolError, ProtocolName, Stage, TopicSpec};
@@ -61,6 +61,25 @@ pub enum RunError {
          and started in between: let this program start it (--broker PROGRAM instead of --bootstrap)"
     )]
     NeedsOwnBroker(String),
+    /// A load that only our own protocol has.
+    #[error(
+        "the workload '{0}' asks the coordinators of groups in Millrace's own protocol: leave out --protocol kafka"
+    )]
+    NativeOnly(String),
+    /// A consumer or a producer of a rebalance failed.
+    #[error("a client failed: {0}")]
+    Client(#[from] millrace_client::ClientError),
+    /// A group does not come to an end with its partitions.
+    #[error(
+        "after {waited:?} the group's {members} members do not all have their share; try fewer members or \
+         partitions, or a larger --interval"
+    )]
+    Unsettled {
+        /// Members that it should have.
+        members: usize,
+        /// How long they had.
+        waited: Duration,
+    },
     /// The generator was what was measured.
     #[error("{0}; nothing is reported (--force reports it all the same)")]
     Bottleneck(String),
@@ -101,6 +120,12 @@ impl Session {
     #[must_use]
     pub fn broker(&self) -> Option<&Broker> {
         self.broker.as_ref()
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// A connection for what is not load.
@@ -228,6 +253,9 @@ pub fn run_on(
     settings: &RunSettings,
     progress: &mut dyn Progress,
 ) -> Result<Outcome, RunError> {
+    if workload.groups.is_some() && settings.protocol != ProtocolName::Native {
+        return Err(RunError::NativeOnly(workload.name.clone()));
+    }
     let topics = &topics.0;
     let places = places(&mut *session.admin(settings)?, topics)?;
     if let Some(backlog) = &workload.backlog {
@@ -237,12 +265,16 @@ pub fn run_on(
             session.restart(workload)?;
         }
     }
+    let idle = match &workload.groups {
+        Some(groups) if groups.calls != GroupCalls::Commits => idle_share(session, progress),
+        _ => None,
+    };
     let ends = ends(&mut *session.admin(settings)?, topics)?;
     let load = Load {
         address: session.address,
         protocol: settings.protocol,
         topics: topics.to_vec(),
-        producing: producing(workload),
+        paced: paced(workload, topics, &mut *session.admin(settings)?)?,
         fetching: fetching(workload, &places, &ends),
         places,
         warm_up: workload.warm_up,
@@ -250,7 +282,22 @@ pub fn run_on(
         drain: Duration::from_secs(10),
         waiting: settings.waiting,
     };
-    watch(session, &load, settings, progress)
+    let mut outcome = watch(session, &load, settings, progress)?;
+    outcome.repetition.broker_idle_share = idle;
+    Ok(outcome)
+}
+
+/// How long a broker is watched that has nothing to do.
+const IDLE_WATCHED: Duration = Duration::from_secs(3);
+
+/// Share of a CPU that a broker of ours uses while nobody asks it anything.
+fn idle_share(session: &Session, progress: &mut dyn Progress) -> Option<f64> {
+    let (before, began) = (session.cpu_seconds()?, Instant::now());
+    while began.elapsed() < IDLE_WATCHED && !progress.stopped() {
+        thread::sleep(Duration::from_millis(50));
+    }
+    let watched = began.elapsed().as_secs_f64();
+    Some((session.cpu_seconds()? - before) / watched)
 }
 
 fn places(admin: &mut dyn Admin, topics: &[String]) -> Result<Vec<Place>, ProtocolError> {
@@ -269,18 +316,45 @@ fn ends(admin: &mut dyn Admin, topics: &[String]) -> Result<Vec<(Place, i64)>, P
     Ok(all)
 }
 
-fn producing(workload: &Workload) -> Option<ProducePlan> {
-    let producers = workload.producers.as_ref()?;
-    Some(ProducePlan {
-        name: "produce".to_owned(),
-        connections: producers.connections,
-        pace: producers.pace,
-        acks: producers.acks,
-        shape: workload.shape.clone(),
-        carries_time: workload.consumers.is_some(),
+fn paced(
+    workload: &Workload,
+    topics: &[String],
+    admin: &mut dyn Admin,
+) -> Result<Option<PacedPlan>, ProtocolError> {
+    let (name, connections, cargo) = match (&workload.producers, &workload.groups) {
+        (Some(producers), _) => {
+            let idempotent = if producers.idempotent {
+                producers.connections
+            } else {
+                0
+            };
+            let identities = (0..idempotent).map(|_| admin.new_producer());
+            let produce = ProducePlan {
+                acks: producers.acks,
+                shape: workload.shape.clone(),
+                carries_time: workload.consumers.is_some(),
+                identities: identities.collect::<Result<_, _>>()?,
+            };
+            ("produce", producers.connections, Cargo::Batches(produce))
+        }
+        (None, Some(groups)) => {
+            let plan = GroupPlan {
+                calls: groups.calls,
+                // Topics have a name of their own in each run, and so have the groups.
+                prefix: topics.first().cloned().unwrap_or_default(),
+            };
+            (groups.series(), groups.connections, Cargo::Groups(plan))
+        }
+        (None, None) => return Ok(None),
+    };
+    Ok(workload.pace().map(|pace| PacedPlan {
+        name: name.to_owned(),
+        connections,
+        pace,
+        cargo,
         seed: 1,
         most_requests: None,
-    })
+    }))
 }
 
 fn fetching(workload: &Workload, places: &[Place], ends: &[(Place, i64)]) -> Vec<FetchPlan> {
@@ -340,16 +414,19 @@ fn filling(
         protocol: settings.protocol,
         topics: topics.to_vec(),
         places: places.to_vec(),
-        producing: Some(ProducePlan {
+        paced: Some(PacedPlan {
             name: "filling".to_owned(),
             connections: 4,
             pace: Pace::Closed { in_flight: 2 },
-            acks: -1,
-            shape: BatchShape {
-                records,
-                ..workload.shape.clone()
-            },
-            carries_time: false,
+            cargo: Cargo::Batches(ProducePlan {
+                acks: -1,
+                shape: BatchShape {
+                    records,
+                    ..workload.shape.clone()
+                },
+                carries_time: false,
+                identities: Vec::new(),
+            }),
             seed: 2,
             most_requests: Some(bytes.div_ceil(request_bytes)),
         }),
@@ -363,7 +440,7 @@ fn filling(
 
 /// What is read at the edges of the measuring.
 #[derive(Default)]
-struct Samples {
+pub(crate) struct Samples {
     cpu_seconds: [Option<f64>; 2],
     /// The generator's CPU and the broker's.
     stolen_seconds: [[Option<f64>; 2]; 2],
@@ -371,7 +448,7 @@ struct Samples {
 }
 
 impl Samples {
-    fn take(
+    pub(crate) fn take(
         &mut self,
         edge: usize,
         session: &Session,
@@ -387,8 +464,14 @@ impl Samples {
         Ok(())
     }
 
+    /// CPU time that a broker of ours used meanwhile.
+    pub(crate) fn broker_cpu_seconds(&self) -> Option<f64> {
+        let [before, after] = self.cpu_seconds;
+        Some(after? - before?)
+    }
+
     /// Share of so many seconds in which the hypervisor held back one of the two CPUs, the worse one.
-    fn stolen(&self, seconds: f64) -> f64 {
+    pub(crate) fn stolen(&self, seconds: f64) -> f64 {
         let [before, after] = self.stolen_seconds;
         let each = before
             .iter()
@@ -451,10 +534,8 @@ fn watch(
             seconds: result.seconds,
             series: result.series,
             generator: result.generator,
-            broker_cpu_seconds: match samples.cpu_seconds {
-                [Some(before), Some(after)] => Some(after - before),
-                _ => None,
-            },
+            broker_cpu_seconds: samples.broker_cpu_seconds(),
+            broker_idle_share: None,
             stolen: samples.stolen(result.seconds),
             complete: result.complete,
         },

@@ -121,6 +121,7 @@ fn produce(pace: Pace) -> SeriesResult {
             connections: 4,
             pace,
             acks: -1,
+            idempotent: false,
         }),
         partitions: 1,
         warm_up: WARM_UP,

@@ -241,6 +241,34 @@ fn idempotence_can_be_chosen_where_acks_allow_it() {
 }
 
 #[test]
+fn a_group_goes_on_where_it_was() {
+    let session = Session::start();
+    session.create("t", "1");
+    let produce = |lines: &str| {
+        let produced = session.run_with_input(&["produce", "t"], lines.as_bytes());
+        produced.succeeded();
+    };
+    let consume = |more: &[&str]| {
+        let arguments = [&["consume", "t", "--group", "g"], more].concat();
+        session.run(&arguments).succeeded().output
+    };
+    produce("0\n1\n2\n3\n4\n");
+    assert_eq!(consume(&["--count", "0"]), "");
+    // What was printed is committed, and no more.
+    assert_eq!(consume(&["--count", "2"]), "0\n1\n");
+    assert_eq!(consume(&[]), "2\n3\n4\n");
+    assert_eq!(consume(&[]), "");
+    produce("5\n");
+    assert_eq!(consume(&[]), "5\n");
+    // Another group has its own place, and begins where it is told to.
+    let arguments = ["consume", "t", "--group", "late", "--from", "latest"];
+    assert_eq!(session.run(&arguments).succeeded().output, "");
+    let ran = session.run(&["consume", "none", "--group", "g"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.errors.contains("no topic 'none'"), "{}", ran.errors);
+}
+
+#[test]
 fn headers_compression_acks_and_partition_are_heeded() {
     let session = Session::start();
     session.create("t", "3");

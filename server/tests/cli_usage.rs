@@ -139,6 +139,16 @@ const CASES: &[Case] = &[
         &["'-1'", "whole number, 0 or more"],
     ),
     (
+        &["consume", "a", "--group", "g", "--partition", "0"],
+        2,
+        &["--group", "--partition"],
+    ),
+    (
+        &["consume", "a", "--group", "g", "--from", "17"],
+        2,
+        &["--group", "earliest or latest"],
+    ),
+    (
         &["consume", "a", "-p", "first"],
         2,
         &["'first'", "whole number, 0 or more"],

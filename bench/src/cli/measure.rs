@@ -49,7 +49,8 @@ pub struct SweepArguments {
 #[command(after_help = "Examples:
   millrace-bench compare ./millrace-before ./millrace-after --workload small-records
   millrace-bench compare localhost:9092 localhost:9192 --workload produce --rate 20000
-  millrace-bench compare ./millrace ./millrace --protocol-b kafka")]
+  millrace-bench compare ./millrace ./millrace --protocol-b kafka
+  millrace-bench compare ./millrace ./millrace --idempotent-b")]
 pub struct CompareArguments {
     /// A millrace program, or HOST:PORT of a broker that runs.
     a: String,
@@ -64,6 +65,9 @@ pub struct CompareArguments {
     /// What is spoken to B [default: what is spoken to A].
     #[arg(long, value_enum, value_name = "PROTOCOL")]
     protocol_b: Option<ProtocolName>,
+    /// Only the producers of B are idempotent.
+    #[arg(long, conflicts_with = "idempotent")]
+    idempotent_b: bool,
     #[command(flatten)]
     change: WorkloadOptions,
     #[command(flatten)]
@@ -140,6 +144,11 @@ pub(super) fn sweep(arguments: &SweepArguments) -> Result<(), Failure> {
 
 pub(super) fn compare(arguments: &CompareArguments) -> Result<(), Failure> {
     let workload = arguments.change.workload(&arguments.workload)?;
+    let change_b = WorkloadOptions {
+        idempotent: arguments.change.idempotent || arguments.idempotent_b,
+        ..arguments.change.clone()
+    };
+    let workload_b = change_b.workload(&arguments.workload)?;
     let settings = arguments.target.settings()?;
     let settings_b = RunSettings {
         protocol: arguments.protocol_b.unwrap_or(settings.protocol),
@@ -155,14 +164,21 @@ pub(super) fn compare(arguments: &CompareArguments) -> Result<(), Failure> {
             name.push_str(&format!(" ({})", settings.protocol));
         }
     }
-    let side = |number: usize, target, settings| Side {
+    if arguments.idempotent_b {
+        names[1].push_str(" (idempotent)");
+    }
+    let side = |number: usize, target, settings, workload| Side {
         name: &names[number],
         target,
         settings,
+        workload,
     };
-    let sides = [side(0, &a, &settings), side(1, &b, &settings_b)];
+    let sides = [
+        side(0, &a, &settings, &workload),
+        side(1, &b, &settings_b, &workload_b),
+    ];
     let pairs = usize::from(arguments.pairs);
-    let (comparison, notes) = crate::compare::compare(&sides, &workload, pairs, &mut progress)?;
+    let (comparison, notes) = crate::compare::compare(&sides, pairs, &mut progress)?;
     report.comparisons.push(comparison);
     report.notes = notes;
     write_report(&report, &arguments.output)

@@ -2,6 +2,7 @@
 
 mod measure;
 mod options;
+mod rebalance;
 mod run;
 
 use std::io::Write;
@@ -42,6 +43,7 @@ enum Command {
     Sweep(Box<measure::SweepArguments>),
     Compare(Box<measure::CompareArguments>),
     Explain(Box<measure::ExplainArguments>),
+    Rebalance(Box<rebalance::RebalanceArguments>),
     Limits(run::LimitsArguments),
     Figures(Box<measure::FiguresArguments>),
 }
@@ -100,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Sweep(arguments) => measure::sweep(&arguments),
         Command::Compare(arguments) => measure::compare(&arguments),
         Command::Explain(arguments) => measure::explain(&arguments),
+        Command::Rebalance(arguments) => rebalance::rebalance(&arguments),
         Command::Limits(arguments) => run::limits(&arguments),
         Command::Figures(arguments) => measure::figures(&arguments),
     };

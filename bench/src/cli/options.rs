@@ -12,10 +12,10 @@ use super::Failure;
 use crate::broker::BrokerSettings;
 use crate::cpu::{CpuPlan, RequestedCpus, allowed_cpus, disk_cpu};
 use crate::environment::is_virtual_machine;
-use crate::load::{Arrivals, Pace, RecordSize, Waiting};
+use crate::load::{Arrivals, GroupCalls, MOST_MEMBERS_OF_CONNECTION, Pace, RecordSize, Waiting};
 use crate::protocol::ProtocolName;
 use crate::run::{RunSettings, Target};
-use crate::workload::{Workload, named, names};
+use crate::workload::{HEARTBEAT_INTERVAL, Workload, every, named, names};
 
 /// Which broker, and on which CPUs.
 #[derive(Args, Clone, Debug)]
@@ -167,13 +167,13 @@ pub struct WorkloadOptions {
     /// Seconds of load before that, of which nothing is recorded.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub warm_up: Option<Duration>,
-    /// Produce requests a second, over all connections (an open loop).
+    /// Requests a second, over all producers or members of groups (an open loop).
     #[arg(long, value_name = "PER_SECOND", conflicts_with = "in_flight")]
     pub rate: Option<f64>,
     /// How requests of an open loop are spaced.
     #[arg(long, value_enum)]
     pub arrivals: Option<Arrivals>,
-    /// Requests that each producer keeps under way (a closed loop).
+    /// Requests that each connection keeps under way (a closed loop).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub in_flight: Option<u32>,
     /// Connections that produce.
@@ -182,6 +182,22 @@ pub struct WorkloadOptions {
     /// Acknowledgements: 0, 1 or all.
     #[arg(long, value_name = "ACKS", value_parser = acks)]
     pub acks: Option<i8>,
+    /// Each connection is an idempotent producer: the broker checks the sequence numbers of its batches
+    /// and would know one again that is sent twice.
+    #[arg(long)]
+    pub idempotent: bool,
+    /// Connections that groups share: the members of all, or a group for each that commits.
+    #[arg(long, value_name = "N")]
+    pub connections: Option<usize>,
+    /// Members of groups, a multiple of the connections.
+    #[arg(long, value_name = "N")]
+    pub members: Option<usize>,
+    /// Members of each group.
+    #[arg(long, value_name = "N")]
+    pub group_size: Option<usize>,
+    /// Seconds between two heartbeats of a member [default: 3].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with_all = ["rate", "in_flight"])]
+    pub heartbeat_interval: Option<Duration>,
     /// Topics.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub topics: Option<u32>,
@@ -243,18 +259,16 @@ impl WorkloadOptions {
         workload
             .topic_configs
             .extend(self.topic_config.iter().cloned());
+        self.change_groups(&mut workload)?;
         self.change_producers(&mut workload)?;
+        self.change_pace(&mut workload)?;
         self.change_readers(&mut workload)?;
         check(&workload)?;
         Ok(workload)
     }
 
     fn change_producers(&self, workload: &mut Workload) -> Result<(), Failure> {
-        let asked = self.rate.is_some()
-            || self.in_flight.is_some()
-            || self.producers.is_some()
-            || self.acks.is_some()
-            || self.arrivals.is_some();
+        let asked = self.producers.is_some() || self.acks.is_some() || self.idempotent;
         let Some(producers) = &mut workload.producers else {
             return if asked {
                 Err(not_for(workload, "producers"))
@@ -264,14 +278,55 @@ impl WorkloadOptions {
         };
         set(&mut producers.connections, self.producers);
         set(&mut producers.acks, self.acks);
+        producers.idempotent |= self.idempotent;
+        Ok(())
+    }
+
+    fn change_groups(&self, workload: &mut Workload) -> Result<(), Failure> {
+        let of_members = self.members.is_some()
+            || self.group_size.is_some()
+            || self.heartbeat_interval.is_some();
+        let Some(groups) = &mut workload.groups else {
+            return if of_members || self.connections.is_some() {
+                Err(not_for(workload, "groups"))
+            } else {
+                Ok(())
+            };
+        };
+        set(&mut groups.connections, self.connections);
+        match &mut groups.calls {
+            GroupCalls::Commits if of_members => return Err(not_for(workload, "members")),
+            GroupCalls::Commits => {}
+            GroupCalls::Heartbeats {
+                members,
+                group_size,
+            } => {
+                set(members, self.members);
+                set(group_size, self.group_size);
+                let interval = self.heartbeat_interval.unwrap_or(HEARTBEAT_INTERVAL);
+                groups.pace = every(interval, *members);
+            }
+        }
+        Ok(())
+    }
+
+    fn change_pace(&self, workload: &mut Workload) -> Result<(), Failure> {
+        let asked = self.rate.is_some() || self.in_flight.is_some() || self.arrivals.is_some();
+        let Some(pace) = workload.pace_mut() else {
+            return if asked {
+                Err(not_for(workload, "requests that are paced"))
+            } else {
+                Ok(())
+            };
+        };
         if let Some(rate) = self.rate {
             let arrivals = Arrivals::default();
-            producers.pace = Pace::Open { rate, arrivals };
+            *pace = Pace::Open { rate, arrivals };
         }
         if let Some(in_flight) = self.in_flight {
-            producers.pace = Pace::Closed { in_flight };
+            *pace = Pace::Closed { in_flight };
         }
-        match (&mut producers.pace, self.arrivals) {
+        match (pace, self.arrivals) {
             (Pace::Open { arrivals, .. }, Some(wanted)) => *arrivals = wanted,
             (Pace::Closed { .. }, Some(_)) => return Err(not_for(workload, "a rate")),
             (_, None) => {}
@@ -336,20 +391,53 @@ fn check(workload: &Workload) -> Result<(), Failure> {
     if workload.duration.is_zero() {
         return refused("--duration is more than nothing");
     }
+    if let Some(Pace::Open { rate, .. }) = workload.pace()
+        && !(rate > 0.0 && rate <= 1e8)
+    {
+        return refused("--rate is more than 0 and at most 100,000,000 a second");
+    }
     if let Some(producers) = &workload.producers {
-        if let Pace::Open { rate, .. } = producers.pace
-            && !(rate > 0.0 && rate <= 1e8)
-        {
-            return refused("--rate is more than 0 and at most 100,000,000 a second");
-        }
         if producers.connections == 0 {
             return refused("--producers is at least 1");
         }
+        if producers.idempotent && producers.acks != -1 {
+            return refused("idempotent producers need --acks all");
+        }
     }
+    check_groups(workload)?;
     let readers = workload.consumers.iter().map(|c| c.connections * c.fan_out);
     let readers = readers.chain(workload.backlog.iter().map(|b| b.connections));
     if readers.into_iter().any(|count| count == 0) {
         return refused("--consumers and --fan-out are at least 1");
+    }
+    Ok(())
+}
+
+fn check_groups(workload: &Workload) -> Result<(), Failure> {
+    let refused = |what: &str| Err(Failure::Usage(what.to_owned()));
+    let Some(groups) = &workload.groups else {
+        return Ok(());
+    };
+    if groups.connections == 0 {
+        return refused("--connections is at least 1");
+    }
+    let GroupCalls::Heartbeats {
+        members,
+        group_size,
+    } = groups.calls
+    else {
+        return Ok(());
+    };
+    if members == 0 || group_size == 0 {
+        return refused("--members and --group-size are at least 1");
+    }
+    if members % groups.connections != 0 {
+        return refused("--members is a multiple of --connections, so that all have their turn");
+    }
+    if members / groups.connections > MOST_MEMBERS_OF_CONNECTION {
+        return Err(Failure::Usage(format!(
+            "at most {MOST_MEMBERS_OF_CONNECTION} members share a connection: raise --connections"
+        )));
     }
     Ok(())
 }
@@ -375,7 +463,7 @@ pub enum OutputFormat {
     Json,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
         .map_err(|_| "it is a number of seconds, such as 10 or 0.5".to_owned())?;
@@ -440,6 +528,72 @@ mod tests {
         for wrong in ["", "0", "x", "5..", "9..3", "1TiB", "~"] {
             assert!(record_size(wrong).is_err(), "{wrong}");
         }
+    }
+
+    fn changed(name: &str, flags: &[&str]) -> Result<Workload, Failure> {
+        #[derive(clap::Parser)]
+        struct Flags {
+            #[command(flatten)]
+            change: WorkloadOptions,
+        }
+        let flags = ["bench"].iter().chain(flags);
+        let flags = <Flags as clap::Parser>::try_parse_from(flags);
+        let flags = flags.map_err(|error| Failure::Usage(error.to_string()))?;
+        flags.change.workload(name)
+    }
+
+    fn refusal(name: &str, flags: &[&str]) -> String {
+        changed(name, flags).expect_err("it is refused").to_string()
+    }
+
+    #[test]
+    fn members_are_paced_by_their_interval_unless_something_else_is_asked_for() {
+        let pace = |flags: &[&str]| changed("heartbeats", flags).unwrap().pace();
+        let open = |rate| {
+            let arrivals = Arrivals::Constant;
+            Some(Pace::Open { rate, arrivals })
+        };
+        let few = ["--members", "600", "--connections", "60"];
+        assert_eq!(pace(&few), open(200.0));
+        let often = [&few[..], &["--heartbeat-interval", "0.5"]].concat();
+        assert_eq!(pace(&often), open(1_200.0));
+        let at_rate = [&few[..], &["--rate", "70"]].concat();
+        assert_eq!(pace(&at_rate), open(70.0));
+        assert_eq!(
+            pace(&["--in-flight", "2"]),
+            Some(Pace::Closed { in_flight: 2 })
+        );
+    }
+
+    #[test]
+    fn what_a_workload_cannot_be_is_refused_in_words_that_help() {
+        for (name, flags, words) in [
+            ("commits", &["--members", "5"][..], "has no members"),
+            ("commits", &["--idempotent"][..], "has no producers"),
+            ("commits", &["--connections", "0"][..], "at least 1"),
+            ("produce", &["--members", "5"][..], "has no groups"),
+            (
+                "produce",
+                &["--idempotent", "--acks", "1"][..],
+                "--acks all",
+            ),
+            ("tail-fetch", &["--rate", "5"][..], "paced"),
+            ("heartbeats", &["--members", "10001"][..], "multiple"),
+            (
+                "heartbeats",
+                &["--connections", "100"][..],
+                "raise --connections",
+            ),
+        ] {
+            let said = refusal(name, flags);
+            assert!(said.contains(words), "{name} {flags:?}: {said}");
+        }
+        assert!(
+            changed("produce", &["--idempotent"])
+                .unwrap()
+                .settings()
+                .contains_key("idempotent")
+        );
     }
 
     #[test]

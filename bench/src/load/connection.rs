@@ -83,6 +83,8 @@ pub(super) struct Pending {
     pub records: u32,
     /// Bytes of those.
     pub bytes: u32,
+    /// The member of a group that it is about, if it is about one.
+    pub member: Option<u32>,
 }
 
 /// The requests under way on one connection. A place is used again once its answer has come.

@@ -6,15 +6,20 @@ use std::time::{Duration, Instant};
 
 use super::connection::{Arrived, Intake, Outgoing, Pending, UnderWay};
 use super::fetching::{FetchPlan, Fetching};
-use super::producing::{ProducePlan, Producing};
+use super::grouping::Parting;
+use super::pacing::{PacedPlan, Pacing};
 use super::ring::{Event, Ring, Token};
 use super::{Control, Load, LoadError, LoadResult, Phase, Waiting};
+use crate::cpu::thread_cpu;
 use crate::protocol::{Outcome, Place, Protocol, ProtocolError};
 use crate::record::{self, Recorder};
 use crate::report::model::{GeneratorUse, SeriesResult};
 
 /// How long connecting and greeting may take altogether.
 const GREETING_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long members may take to join their groups.
+const SETTLING_PATIENCE: Duration = Duration::from_secs(120);
 
 /// How long the loop may wait for completions where it does not spin.
 const MOST_WAIT: Duration = Duration::from_millis(5);
@@ -57,11 +62,36 @@ enum LaneState {
 /// Whose a lane is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Owner {
-    Producing,
+    Paced,
     Fetching(usize),
 }
 
 impl Lane {
+    fn new(token: Token, owner: Owner, keep: bool) -> Lane {
+        Lane {
+            token,
+            owner,
+            state: LaneState::Greeting,
+            outgoing: Outgoing::default(),
+            intake: Intake::new(keep),
+            under_way: UnderWay::default(),
+            unsent: Vec::new(),
+            sending: Vec::new(),
+            max_in_flight: 1,
+            head: Vec::new(),
+        }
+    }
+
+    /// One that is open, and belongs to no ring.
+    #[cfg(test)]
+    pub(super) fn for_tests() -> Lane {
+        Lane {
+            state: LaneState::Open,
+            max_in_flight: 64,
+            ..Lane::new(0, Owner::Paced, false)
+        }
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.state == LaneState::Open
     }
@@ -112,7 +142,7 @@ pub(super) struct Engine<'a> {
     protocol: Box<dyn Protocol>,
     ring: Ring,
     lanes: Vec<Lane>,
-    producing: Option<Producing>,
+    paced: Option<Pacing>,
     fetching: Vec<Fetching>,
     began: Instant,
     window: Window,
@@ -124,9 +154,9 @@ pub(super) struct Engine<'a> {
 impl<'a> Engine<'a> {
     /// Connects everything. Nothing is sent yet but greetings.
     pub(super) fn start(load: &Load, control: &'a Control) -> Result<Engine<'a>, LoadError> {
-        let produce_lanes = load.producing.as_ref().map_or(0, |plan| plan.connections);
+        let paced_lanes = load.paced.as_ref().map_or(0, |plan| plan.connections);
         let fetch_lanes: usize = load.fetching.iter().map(|plan| plan.connections).sum();
-        let total = produce_lanes + fetch_lanes;
+        let total = paced_lanes + fetch_lanes;
         let (count, bytes_each) = load.receive_buffers();
         let ring = Ring::new(total, count, bytes_each).map_err(LoadError::Ring)?;
         let mut engine = Engine {
@@ -134,7 +164,7 @@ impl<'a> Engine<'a> {
             protocol: load.protocol.codec(load.topics.clone()),
             ring,
             lanes: Vec::with_capacity(total),
-            producing: None,
+            paced: None,
             fetching: Vec::new(),
             began: Instant::now(),
             window: Window {
@@ -150,14 +180,14 @@ impl<'a> Engine<'a> {
     }
 
     fn connect_all(&mut self, load: &Load) -> Result<(), LoadError> {
-        let mut producers = None;
-        if let Some(plan) = &load.producing {
+        let mut asking = None;
+        if let Some(plan) = &load.paced {
             let shares = share_out(load.places.clone(), plan.connections, |place| place.shard);
             let first = self.lanes.len();
             for share in &shares {
-                self.connect(load.address, Owner::Producing, shard_of(share), false)?;
+                self.connect(load.address, Owner::Paced, shard_of(share), false)?;
             }
-            producers = Some((plan.clone(), first..self.lanes.len(), shares));
+            asking = Some((plan.clone(), first..self.lanes.len(), shares));
         }
         let mut consumers = Vec::new();
         for (number, plan) in load.fetching.iter().enumerate() {
@@ -171,18 +201,21 @@ impl<'a> Engine<'a> {
             consumers.push((plan.clone(), first..self.lanes.len(), shares));
         }
         self.greet(load.address)?;
+        self.paced = asking.map(|(plan, lanes, shares): (PacedPlan, _, _)| {
+            let recorder = Recorder::new(&plan.name, load.duration);
+            Pacing::new(plan, lanes, shares, &load.topics, &load.places, recorder)
+        });
+        self.settle()?;
         let start_ns = self.now_ns();
         self.window.start_ns = start_ns + nanos(load.warm_up);
         self.window.end_ns = self.window.start_ns + nanos(load.duration);
-        let recorder = |name: &str| Recorder::new(name, load.duration);
-        self.producing = producers.map(|(plan, lanes, shares): (ProducePlan, _, _)| {
-            let recorder = recorder(&plan.name);
-            Producing::new(plan, lanes, shares, recorder, start_ns)
-        });
+        if let Some(paced) = &mut self.paced {
+            paced.begin(start_ns);
+        }
         let fetching = consumers
             .into_iter()
             .map(|(plan, lanes, shares): (FetchPlan, _, _)| {
-                let recorder = recorder(&plan.name);
+                let recorder = Recorder::new(&plan.name, load.duration);
                 Fetching::new(plan, lanes, shares, recorder)
             });
         self.fetching = fetching.collect();
@@ -200,18 +233,7 @@ impl<'a> Engine<'a> {
         let stream = TcpStream::connect_timeout(&address, GREETING_PATIENCE).map_err(failed)?;
         let token = self.ring.add(stream).map_err(LoadError::Ring)?;
         assert_eq!(token, self.lanes.len(), "lanes and sockets have one number");
-        let mut lane = Lane {
-            token,
-            owner,
-            state: LaneState::Greeting,
-            outgoing: Outgoing::default(),
-            intake: Intake::new(keep),
-            under_way: UnderWay::default(),
-            unsent: Vec::new(),
-            sending: Vec::new(),
-            max_in_flight: 1,
-            head: Vec::new(),
-        };
+        let mut lane = Lane::new(token, owner, keep);
         self.protocol.greeting(shard, &mut lane.head);
         lane.outgoing.push(&lane.head, &bytes::Bytes::new(), &[]);
         self.lanes.push(lane);
@@ -221,15 +243,10 @@ impl<'a> Engine<'a> {
     fn greet(&mut self, address: SocketAddr) -> Result<(), LoadError> {
         let patience = Instant::now() + GREETING_PATIENCE;
         while !self.lanes.iter().all(Lane::is_open) {
-            self.flush()?;
-            self.ring.turn(MOST_WAIT).map_err(LoadError::Ring)?;
-            self.take_events()?;
+            self.wait_for_answers(MOST_WAIT)?;
             if Instant::now() > patience {
                 let error = std::io::ErrorKind::TimedOut.into();
                 return Err(ProtocolError::Connection { address, error }.into());
-            }
-            if self.control.is_stopped() {
-                return Err(LoadError::Stopped);
             }
         }
         Ok(())
@@ -237,6 +254,57 @@ impl<'a> Engine<'a> {
 
     fn now_ns(&self) -> u64 {
         nanos(self.began.elapsed())
+    }
+
+    /// Lets the members of groups join, until no group shares its partitions out any more.
+    fn settle(&mut self) -> Result<(), LoadError> {
+        let patience = Instant::now() + SETTLING_PATIENCE;
+        loop {
+            let now_ns = self.now_ns();
+            let Some(paced) = &mut self.paced else {
+                return Ok(());
+            };
+            let range = paced.lanes.clone();
+            let Some(groups) = paced.groups() else {
+                return Ok(());
+            };
+            if groups.settle(&mut self.lanes[range], now_ns)? {
+                return Ok(());
+            }
+            if Instant::now() > patience {
+                return Err(LoadError::Unsettled(SETTLING_PATIENCE));
+            }
+            self.wait_for_answers(MOST_WAIT)?;
+        }
+    }
+
+    /// Lets the members of groups leave, and the broker forget the groups.
+    fn part(&mut self, patience: Instant) -> Result<(), LoadError> {
+        for parting in [Parting::Leave, Parting::Delete] {
+            let Some(paced) = &mut self.paced else {
+                return Ok(());
+            };
+            let range = paced.lanes.clone();
+            let Some(groups) = paced.groups() else {
+                return Ok(());
+            };
+            groups.part(&mut self.lanes[range.clone()], parting);
+            let waits = |lane: &Lane| lane.load() > 0;
+            while self.lanes[range.clone()].iter().any(waits) && Instant::now() < patience {
+                self.wait_for_answers(MOST_WAIT)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_for_answers(&mut self, most: Duration) -> Result<(), LoadError> {
+        self.flush()?;
+        self.ring.turn(most).map_err(LoadError::Ring)?;
+        self.take_events()?;
+        if self.control.is_stopped() && self.control.phase() < Phase::WarmUp {
+            return Err(LoadError::Stopped);
+        }
+        Ok(())
     }
 
     /// Puts the load on, to its end.
@@ -266,17 +334,18 @@ impl<'a> Engine<'a> {
         // A run that was cut short is measured up to here.
         self.window.end_ns = self.window.end_ns.min(now_ns).max(self.window.start_ns + 1);
         let overloaded = self.is_overloaded();
-        if let Some(producing) = self.producing.as_mut().filter(|_| overloaded) {
-            producing
+        if let Some(paced) = self.paced.as_mut().filter(|_| overloaded) {
+            paced
                 .recorder
                 .error("given up: the broker was a million requests behind the rate");
         }
         self.control.enter(Phase::Draining);
         self.drain(load.drain)?;
+        self.part(Instant::now() + load.drain)?;
         self.control.enter(Phase::Done);
         let measured = Duration::from_nanos(self.window.end_ns - self.window.start_ns);
         let busy = busy_ns as f64 / nanos(measured).max(1) as f64;
-        let lateness = self.producing.as_ref().map(|producing| &producing.lateness);
+        let lateness = self.paced.as_ref().map(|paced| &paced.lateness);
         Ok(LoadResult {
             seconds: measured.as_secs_f64(),
             generator: GeneratorUse {
@@ -291,22 +360,22 @@ impl<'a> Engine<'a> {
     }
 
     fn is_overloaded(&self) -> bool {
-        self.producing.as_ref().is_some_and(|p| p.overloaded)
+        self.paced.as_ref().is_some_and(|p| p.overloaded)
     }
 
     /// Whether it ends before its time.
     fn is_over(&self) -> bool {
-        let producing = self.producing.as_ref();
-        producing.is_some_and(|p| p.overloaded || p.is_exhausted(&self.lanes))
+        let paced = self.paced.as_ref();
+        paced.is_some_and(|p| p.overloaded || p.is_exhausted(&self.lanes))
     }
 
     /// One round: what is due goes out, what has come is taken; if there was nothing of either, it
     /// sleeps if it may.
     fn turn(&mut self, now_ns: u64) -> Result<Turn, LoadError> {
         let mut worked = false;
-        if let Some(producing) = &mut self.producing {
+        if let Some(paced) = &mut self.paced {
             let protocol = &mut *self.protocol;
-            worked |= producing.drive(&mut self.lanes, protocol, now_ns, &self.window);
+            worked |= paced.drive(&mut self.lanes, protocol, now_ns, &self.window);
         }
         for fetching in &mut self.fetching {
             worked |= fetching.drive(&mut self.lanes, &mut *self.protocol, now_ns);
@@ -331,7 +400,7 @@ impl<'a> Engine<'a> {
         if self.waiting == Waiting::Spin {
             return Duration::ZERO;
         }
-        let due = self.producing.as_ref().and_then(Producing::next_due);
+        let due = self.paced.as_ref().and_then(Pacing::next_due);
         let until = due.map_or(MOST_WAIT, |due| {
             Duration::from_nanos(due.saturating_sub(now_ns + UP_BEFORE_NS))
         });
@@ -416,11 +485,11 @@ impl<'a> Engine<'a> {
         };
         let (lanes, protocol) = (&mut self.lanes[..], &mut *self.protocol);
         match lanes[token].owner {
-            Owner::Producing => {
-                if let Some(producing) = &mut self.producing {
+            Owner::Paced => {
+                if let Some(paced) = &mut self.paced {
                     let outcome = &arrived.answer.outcome;
-                    producing.answered(pending, outcome, now_ns, &self.window);
-                    producing.refill(lanes, protocol, token, now_ns);
+                    paced.answered(pending, outcome, now_ns, &self.window);
+                    paced.refill(lanes, protocol, token, now_ns);
                 }
             }
             Owner::Fetching(number) => {
@@ -439,14 +508,14 @@ impl<'a> Engine<'a> {
     fn sent(&mut self, token: Token) {
         let now_ns = self.now_ns();
         let sent = std::mem::take(&mut self.lanes[token].sending);
-        if let Some(producing) = &mut self.producing
-            && self.lanes[token].owner == Owner::Producing
+        if let Some(paced) = &mut self.paced
+            && self.lanes[token].owner == Owner::Paced
         {
             for pending in &sent {
-                producing.answered(*pending, &Outcome::Produced, now_ns, &self.window);
+                paced.answered(*pending, &Outcome::Produced, now_ns, &self.window);
             }
             if !sent.is_empty() {
-                producing.refill(&mut self.lanes, &mut *self.protocol, token, now_ns);
+                paced.refill(&mut self.lanes, &mut *self.protocol, token, now_ns);
             }
         }
     }
@@ -463,44 +532,36 @@ impl<'a> Engine<'a> {
     /// still not there then counts with the time that it has taken so far.
     fn drain(&mut self, patience: Duration) -> Result<(), LoadError> {
         let mut never_sent = Vec::new();
-        if let Some(producing) = &mut self.producing {
-            never_sent = producing.stop();
+        if let Some(paced) = &mut self.paced {
+            never_sent = paced.stop();
         }
         self.fetching.iter_mut().for_each(Fetching::stop);
         let end = Instant::now() + patience;
-        let waits = |lane: &Lane| lane.owner == Owner::Producing && lane.load() > 0;
+        let waits = |lane: &Lane| lane.owner == Owner::Paced && lane.load() > 0;
         while self.lanes.iter().any(waits) && Instant::now() < end {
-            self.flush()?;
-            self.ring
-                .turn(Duration::from_millis(1))
-                .map_err(LoadError::Ring)?;
-            self.take_events()?;
+            self.wait_for_answers(Duration::from_millis(1))?;
         }
         let now_ns = self.now_ns();
-        let Some(producing) = &mut self.producing else {
+        let Some(paced) = &mut self.paced else {
             return Ok(());
         };
-        let lanes = &self.lanes[producing.lanes.clone()];
+        let lanes = &self.lanes[paced.lanes.clone()];
         let unanswered = lanes.iter().flat_map(|lane| lane.under_way.iter());
         let dues = unanswered.map(|pending| pending.due_ns).chain(never_sent);
         for due_ns in dues.filter(|due_ns| self.window.contains(*due_ns)) {
-            producing.recorder.record_late(now_ns - due_ns);
-            producing
-                .recorder
-                .error("not answered by the end of the run");
+            paced.recorder.record_late(now_ns - due_ns);
+            paced.recorder.error("not answered by the end of the run");
         }
         Ok(())
     }
 
     fn finish(self, load: &Load) -> Vec<SeriesResult> {
-        let produced = self.producing.map(|producing| {
-            let plan = load.producing.as_ref();
-            producing
-                .recorder
-                .finish(plan.and_then(Producing::wanted_rate))
+        let asked = self.paced.map(|paced| {
+            let plan = load.paced.as_ref();
+            paced.recorder.finish(plan.and_then(Pacing::wanted_rate))
         });
         let fetched = self.fetching.into_iter().map(|f| f.recorder.finish(None));
-        produced.into_iter().chain(fetched).collect()
+        asked.into_iter().chain(fetched).collect()
     }
 }
 
@@ -553,11 +614,4 @@ fn shard_of_start(starts: &[(Place, i64)]) -> u16 {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// CPU time of this thread so far.
-fn thread_cpu() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }

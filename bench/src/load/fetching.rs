@@ -131,6 +131,7 @@ impl Fetching {
             due_ns: now_ns,
             records: 0,
             bytes: 0,
+            member: None,
         });
         lane.head.clear();
         let request = Fetch {

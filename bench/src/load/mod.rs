@@ -3,7 +3,8 @@
 //! them ([`Load`]), and returns what it measured ([`LoadResult`]).
 //!
 //! - `schedule`: when requests are due; `batches`: what they carry.
-//! - `producing`, `fetching`: the two kinds of connections, without I/O.
+//! - `pacing`: connections that ask at a pace, and what they ask: `producing`, `grouping`.
+//!   `fetching`: those that read. All without I/O.
 //! - `connection`, `walker`: bytes to answers. `ring`, `buffers`: the only unsafe code.
 //! - `engine`: the loop over all of these.
 
@@ -12,6 +13,8 @@ mod buffers;
 mod connection;
 mod engine;
 mod fetching;
+mod grouping;
+mod pacing;
 mod producing;
 mod ring;
 mod schedule;
@@ -23,7 +26,9 @@ use std::time::Duration;
 
 pub use batches::{BatchShape, RecordSize};
 pub use fetching::{AtEnd, FetchPlan, Timed};
-pub use producing::{Pace, ProducePlan};
+pub use grouping::{GroupCalls, GroupPlan, MOST_MEMBERS_OF_CONNECTION};
+pub use pacing::{Cargo, Pace, PacedPlan};
+pub use producing::ProducePlan;
 pub use schedule::{Arrivals, Random, Schedule};
 
 use crate::protocol::{Place, ProtocolError, ProtocolName};
@@ -40,8 +45,8 @@ pub struct Load {
     pub topics: Vec<String>,
     /// Their partitions.
     pub places: Vec<Place>,
-    /// Producers.
-    pub producing: Option<ProducePlan>,
+    /// Producers, or groups.
+    pub paced: Option<PacedPlan>,
     /// Groups of consumers.
     pub fetching: Vec<FetchPlan>,
     /// How long nothing is recorded.
@@ -104,6 +109,9 @@ pub enum LoadError {
     /// A connection was lost in the middle.
     #[error("a connection was lost: {0}; the broker's log may say why")]
     Lost(String),
+    /// Groups went on sharing out their partitions.
+    #[error("after {0:?} some groups still wait for members; try fewer members, or smaller groups")]
+    Unsettled(Duration),
     /// It was stopped before it had begun.
     #[error("stopped before anything was measured")]
     Stopped,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use hashbrown::HashMap;
+use millrace_wire::ids::{ProducerEpoch, ProducerId};
 use millrace_wire::kafka::ApiKey;
 use millrace_wire::kafka::control::messages::create_topics_request::{
     CreatableTopic, CreatableTopicConfig,
@@ -18,8 +19,8 @@ use millrace_wire::kafka::control::messages::list_offsets_request::{
 use millrace_wire::kafka::control::messages::metadata_request::MetadataRequestTopic;
 use millrace_wire::kafka::control::messages::metadata_response::MetadataResponseTopic;
 use millrace_wire::kafka::control::messages::{
-    ApiVersionsRequest, BrokerId, CreateTopicsRequest, DeleteTopicsRequest, ListOffsetsRequest,
-    MetadataRequest, TopicName,
+    ApiVersionsRequest, BrokerId, CreateTopicsRequest, DeleteTopicsRequest, InitProducerIdRequest,
+    ListOffsetsRequest, MetadataRequest, TopicName,
 };
 use millrace_wire::kafka::control::{
     RequestKind, ResponseError, ResponseKind, StrBytes, read_response, write_request,
@@ -28,8 +29,8 @@ use millrace_wire::kafka::control::{
 use super::kafka::{CLIENT_ID, error_name};
 use super::native_admin::NativeAdmin;
 use super::{
-    ADMIN_PATIENCE, Admin, GREETING_PATIENCE, Place, ProtocolError, Stage, TopicIndex, TopicSpec,
-    be_patient, broken, connect,
+    ADMIN_PATIENCE, Admin, GREETING_PATIENCE, Place, ProducerIdentity, ProtocolError, Stage,
+    TopicIndex, TopicSpec, be_patient, broken, connect,
 };
 
 /// How long a broker may take to say whether it speaks Millrace's own protocol.
@@ -243,6 +244,24 @@ impl Admin for KafkaAdmin {
             Ok((place, *offset))
         });
         ends.collect()
+    }
+
+    fn new_producer(&mut self) -> Result<ProducerIdentity, ProtocolError> {
+        const VERSION: i16 = 3;
+        let ResponseKind::InitProducerId(given) = self.ask(
+            ApiKey::InitProducerId,
+            VERSION,
+            InitProducerIdRequest::default().with_transactional_id(None),
+        )?
+        else {
+            return Err(unexpected(ApiKey::InitProducerId));
+        };
+        let what = || "give a producer id".to_owned();
+        each_well(what, [(given.error_code, None)].into_iter())?;
+        Ok(ProducerIdentity {
+            id: ProducerId(given.producer_id.0),
+            epoch: ProducerEpoch(given.producer_epoch),
+        })
     }
 
     fn stages(&mut self) -> Result<Vec<Stage>, ProtocolError> {

@@ -9,11 +9,14 @@ pub mod kafka;
 pub mod kafka_admin;
 pub mod native;
 pub mod native_admin;
+pub mod native_groups;
 mod shapes;
 
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
 use std::time::Duration;
+
+use millrace_wire::ids::{ProducerEpoch, ProducerId};
 
 use crate::protocol::kafka::Kafka;
 use crate::protocol::kafka_admin::KafkaAdmin;
@@ -201,8 +204,49 @@ pub enum Outcome {
     Produced,
     /// Batches.
     Fetched(Vec<Fetched>),
+    /// A group's coordinator has answered.
+    Group(GroupOutcome),
     /// The request failed, for this reason.
     Failed(String),
+}
+
+impl Outcome {
+    /// Why what was asked did not happen, if it did not.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        match self {
+            Outcome::Failed(error) => Some(error),
+            Outcome::Group(GroupOutcome::Rebalancing) => Some("the group was rebalancing"),
+            _ => None,
+        }
+    }
+}
+
+/// What a group's coordinator says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupOutcome {
+    /// It is done: a commit, a heartbeat; or the member has its partitions.
+    Done,
+    /// A generation has begun.
+    Joined {
+        /// The member's id from now on.
+        id: String,
+        /// The generation.
+        generation: i32,
+    },
+    /// The member has this id, with which it has to ask again.
+    IdGiven(String),
+    /// The member has to join again.
+    Rebalancing,
+}
+
+/// An idempotent producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerIdentity {
+    /// The producer.
+    pub id: ProducerId,
+    /// Which life of it.
+    pub epoch: ProducerEpoch,
 }
 
 /// What the broker says of a connection.
@@ -272,6 +316,9 @@ pub trait Admin {
 
     /// Where the next record of each partition of a topic will be.
     fn ends(&mut self, index: TopicIndex, name: &str) -> Result<Vec<(Place, i64)>, ProtocolError>;
+
+    /// An idempotent producer that nobody has been.
+    fn new_producer(&mut self) -> Result<ProducerIdentity, ProtocolError>;
 
     /// The broker's stages, each with its histogram since the start; empty where a broker has none.
     fn stages(&mut self) -> Result<Vec<Stage>, ProtocolError>;

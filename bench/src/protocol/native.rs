@@ -12,6 +12,7 @@ use millrace_wire::native::{
     PROTOCOL_VERSION, Request, Response, decode_response_head, encode_request,
 };
 
+use super::native_groups;
 use super::shapes::Shapes;
 use super::{Answer, Extent, Fetch, Fetched, Greeting, Outcome, Place, Produce, Protocol};
 use super::{PRODUCE_TIMEOUT_MS, ProtocolError, TopicIndex, topic_index};
@@ -173,7 +174,7 @@ impl Protocol for Native {
             }
             Response::Handshake(response) => Outcome::Failed(response.status.message),
             Response::Error(status) => Outcome::Failed(status.message),
-            other => Outcome::Failed(format!("an unexpected {:?} answer", other.kind())),
+            other => native_groups::outcome(other),
         };
         Ok(Answer {
             correlation: header.correlation,
@@ -182,7 +183,7 @@ impl Protocol for Native {
     }
 }
 
-fn encode(correlation: u32, request: &Request, out: &mut BytesMut, attached: usize) {
+pub(super) fn encode(correlation: u32, request: &Request, out: &mut BytesMut, attached: usize) {
     encode_request(Format::Rkyv, correlation, request, out, attached)
         .expect("a load's requests are within the protocol's limits");
 }

@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use millrace_wire::frame::{FRAME_HEADER_BYTES, Format, FrameHeader, MAX_FRAME_BYTES, PREAMBLE};
+use millrace_wire::ids::{ProducerEpoch, ProducerId};
 use millrace_wire::native::messages::*;
 use millrace_wire::native::{PROTOCOL_VERSION, Request, Response, decode_response, encode_request};
 
 use super::native::places_of;
-use super::{Admin, GREETING_PATIENCE, Place, ProtocolError, Stage, TopicIndex, TopicSpec};
-use super::{be_patient, broken, connect};
+use super::{
+    Admin, GREETING_PATIENCE, Place, ProducerIdentity, ProtocolError, Stage, TopicIndex, TopicSpec,
+    be_patient, broken, connect,
+};
 
 /// What asks for a partition's end.
 const LATEST: i64 = -1;
@@ -172,6 +175,19 @@ impl Admin for NativeAdmin {
             Ok((place, result.offset))
         });
         ends.collect()
+    }
+
+    fn new_producer(&mut self) -> Result<ProducerIdentity, ProtocolError> {
+        match self.ask(InitProducerRequest {}.into())? {
+            Response::InitProducer(given) => {
+                refused("give a producer id", given.status)?;
+                Ok(ProducerIdentity {
+                    id: ProducerId(given.producer_id),
+                    epoch: ProducerEpoch(given.producer_epoch),
+                })
+            }
+            other => Err(unexpected(&other)),
+        }
     }
 
     fn stages(&mut self) -> Result<Vec<Stage>, ProtocolError> {

@@ -180,6 +180,9 @@ pub struct Repetition {
     pub generator: GeneratorUse,
     /// CPU seconds that the broker used meanwhile, if this program started it.
     pub broker_cpu_seconds: Option<f64>,
+    /// Share of a CPU that the broker used before the load began, where it was watched for that.
+    #[serde(default)]
+    pub broker_idle_share: Option<f64>,
     /// Share of the time in which the hypervisor held back the generator's CPU or the broker's,
     /// whichever had more of that, 0 to 1. Such a pause is in the latencies, but is not the broker's.
     #[serde(default)]

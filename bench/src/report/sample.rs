@@ -29,6 +29,8 @@ pub(crate) const WORDS: &[&str] = &[
     "One record of 1 KiB, one in flight.",
     "no room: try again later",
     "lateness p99",
+    "60 % of a CPU, 0.4 % while it had nothing to do",
+    "60.0 µs for each record",
     "loopback round trip + durable",
     "through Kafka",
     "p99 of produce at most 5 ms",
@@ -150,6 +152,7 @@ fn workload() -> WorkloadResult {
             lateness: latency(1_000),
         },
         broker_cpu_seconds: Some(1.2),
+        broker_idle_share: Some(0.004),
         stolen: 0.02,
         complete: true,
     };

@@ -170,9 +170,12 @@ pub(super) fn limits(limits: &Limits) -> Table {
     table
 }
 
-/// A workload's series: medians, and below each how far the repetitions lie from them.
+/// A workload's series: medians, and below each how far the repetitions lie from them. Rates have
+/// columns where there are any.
 pub(super) fn workload(series: &[SeriesMedians]) -> Table {
-    let mut table = Table::new([
+    let has_bytes = series.iter().any(|series| series.byte_rate.median > 0.0);
+    let has_records = series.iter().any(|series| series.record_rate.median > 0.0);
+    let mut columns = vec![
         ("series", Words),
         ("p50", Number),
         ("p90", Number),
@@ -180,46 +183,36 @@ pub(super) fn workload(series: &[SeriesMedians]) -> Table {
         ("p99.9", Number),
         ("p99.99", Number),
         ("max", Number),
-        ("records/s", Number),
-        ("bytes/s", Number),
-    ]);
+    ];
+    if has_bytes {
+        columns.extend([("records/s", Number), ("bytes/s", Number)]);
+    } else if has_records {
+        columns.push(("requests/s", Number));
+    }
+    let mut table = Table::new(columns);
     for series in series {
+        let rates = [
+            (
+                has_records || has_bytes,
+                series.record_rate,
+                units::count as fn(f64) -> String,
+            ),
+            (has_bytes, series.byte_rate, units::byte_rate),
+        ];
         let latency = series.latency.all();
-        let rates = [series.record_rate, series.byte_rate];
-        let time = |figure: Option<Summary>| {
-            figure.map_or(units::NONE.to_owned(), |it| units::time(it.median))
-        };
-        let [p50, p90, p99, p999, p9999, max] = latency.map(time);
-        let (records, bytes) = (
-            units::count(rates[0].median),
-            units::byte_rate(rates[1].median),
-        );
-        table.row([
-            series.name.clone(),
-            p50,
-            p90,
-            p99,
-            p999,
-            p9999,
-            max,
-            records,
-            bytes,
-        ]);
+        let mut row = vec![series.name.clone()];
+        row.extend(latency.map(|figure| match figure {
+            Some(figure) => units::time(figure.median),
+            None => units::NONE.to_owned(),
+        }));
+        let shown = || rates.iter().filter(|(is_shown, ..)| *is_shown);
+        row.extend(shown().map(|(_, rate, written)| written(rate.median)));
+        table.row(row);
         if series.repetitions > 1 {
-            let [p50, p90, p99, p999, p9999, max] =
-                latency.map(|figure| figure.map_or(units::NONE.to_owned(), spread));
-            let [records, bytes] = rates.map(spread);
-            table.row([
-                "  spread".to_owned(),
-                p50,
-                p90,
-                p99,
-                p999,
-                p9999,
-                max,
-                records,
-                bytes,
-            ]);
+            let mut row = vec!["  spread".to_owned()];
+            row.extend(latency.map(|figure| figure.map_or(units::NONE.to_owned(), spread)));
+            row.extend(shown().map(|(_, rate, _)| spread(*rate)));
+            table.row(row);
         }
     }
     table
@@ -336,15 +329,35 @@ fn generator_line(counted: &[&Repetition]) -> Option<String> {
 }
 
 fn broker_line(counted: &[&Repetition]) -> Option<String> {
-    let shares: Vec<f64> = counted
-        .iter()
-        .filter(|repetition| repetition.seconds > 0.0)
+    let timed = || counted.iter().filter(|repetition| repetition.seconds > 0.0);
+    let shares: Vec<f64> = timed()
         .filter_map(|repetition| Some(repetition.broker_cpu_seconds? / repetition.seconds))
         .collect();
-    Some(format!(
-        "broker: {} of a CPU",
-        units::share(median(&shares)?)
-    ))
+    let mut line = format!("broker: {} of a CPU", units::fine_share(median(&shares)?));
+    let idle: Vec<f64> = counted
+        .iter()
+        .filter_map(|repetition| repetition.broker_idle_share)
+        .collect();
+    if let Some(idle) = median(&idle) {
+        let idle = units::fine_share(idle);
+        line.push_str(&format!(", {idle} while it had nothing to do"));
+    }
+    let each: Vec<f64> = timed()
+        .filter_map(|repetition| repetition.broker_cpu_each())
+        .collect();
+    if let Some(each) = Summary::of(&each) {
+        let has_records = counted
+            .iter()
+            .any(|repetition| repetition.series.iter().any(|series| series.bytes > 0));
+        line.push_str(&format!(
+            ", {} for each {} ({} to {})",
+            units::time(each.median),
+            if has_records { "record" } else { "request" },
+            units::time(each.smallest),
+            units::time(each.largest),
+        ));
+    }
+    Some(line)
 }
 
 /// Said where it matters: a pause in one of a thousand is in a p99.9.

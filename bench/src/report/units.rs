@@ -80,6 +80,15 @@ pub(super) fn share(share: f64) -> String {
     }
 }
 
+/// A share of which one in a hundred matters: `0.4 %`.
+pub(super) fn fine_share(value: f64) -> String {
+    if value.is_finite() && value < 0.1 {
+        format!("{:.1} %", value * 100.0)
+    } else {
+        share(value)
+    }
+}
+
 /// How far the smallest and the largest of a few values lie from their median: `-3/+5 %`.
 pub(super) fn spread(median: f64, (smallest, largest): (f64, f64)) -> String {
     if !(median.is_finite() && median > 0.0) {

@@ -7,9 +7,9 @@ mod open_messaging;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use named::{named, names};
+pub use named::{HEARTBEAT_INTERVAL, every, named, names};
 
-use crate::load::{BatchShape, Pace, RecordSize};
+use crate::load::{BatchShape, GroupCalls, Pace, RecordSize};
 
 /// Producers.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +20,8 @@ pub struct Producers {
     pub pace: Pace,
     /// 0, 1 or -1.
     pub acks: i8,
+    /// Whether each connection is an idempotent producer, whose batches the broker knows again.
+    pub idempotent: bool,
 }
 
 /// Consumers that follow the producers.
@@ -46,6 +48,28 @@ pub struct Backlog {
     pub cold: bool,
 }
 
+/// Groups of consumers that read nothing, but ask their coordinators.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Groups {
+    /// Connections.
+    pub connections: usize,
+    /// What paces their requests.
+    pub pace: Pace,
+    /// What is asked.
+    pub calls: GroupCalls,
+}
+
+impl Groups {
+    /// What they do, as the name of a series.
+    #[must_use]
+    pub fn series(&self) -> &'static str {
+        match self.calls {
+            GroupCalls::Commits => "commit",
+            GroupCalls::Heartbeats { .. } => "heartbeat",
+        }
+    }
+}
+
 /// A workload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
@@ -67,6 +91,8 @@ pub struct Workload {
     pub consumers: Option<Consumers>,
     /// A backlog that is read, if there is one.
     pub backlog: Option<Backlog>,
+    /// Groups that ask their coordinators, if there are any; then there are no producers.
+    pub groups: Option<Groups>,
     /// How long nothing is recorded.
     pub warm_up: Duration,
     /// How long is measured.
@@ -80,6 +106,19 @@ impl Workload {
         self.shape.record_size.mean() * self.shape.records.max(1) as usize
     }
 
+    /// What paces requests, if anything is asked at a pace.
+    #[must_use]
+    pub fn pace(&self) -> Option<Pace> {
+        let producers = self.producers.as_ref().map(|producers| producers.pace);
+        producers.or_else(|| self.groups.as_ref().map(|groups| groups.pace))
+    }
+
+    /// The same, to be changed.
+    pub fn pace_mut(&mut self) -> Option<&mut Pace> {
+        let producers = self.producers.as_mut().map(|producers| &mut producers.pace);
+        producers.or_else(|| self.groups.as_mut().map(|groups| &mut groups.pace))
+    }
+
     /// Every setting with its value, for reports.
     #[must_use]
     pub fn settings(&self) -> BTreeMap<String, String> {
@@ -87,25 +126,42 @@ impl Workload {
         let mut set = |name: &str, value: String| all.insert(name.to_owned(), value);
         set("topics", self.topics.to_string());
         set("partitions", self.partitions.to_string());
-        set("record_bytes", record_size(self.shape.record_size));
-        set("records_per_request", self.shape.records.to_string());
-        set("keys", self.shape.keys.to_string());
-        set("compression", self.shape.compression.name().to_owned());
-        set("entropy", self.shape.entropy.to_string());
+        if self.groups.is_none() {
+            set("record_bytes", record_size(self.shape.record_size));
+            set("records_per_request", self.shape.records.to_string());
+            set("keys", self.shape.keys.to_string());
+            set("compression", self.shape.compression.name().to_owned());
+            set("entropy", self.shape.entropy.to_string());
+        }
         set("warm_up_s", self.warm_up.as_secs_f64().to_string());
         set("duration_s", self.duration.as_secs_f64().to_string());
         if let Some(producers) = &self.producers {
             set("producers", producers.connections.to_string());
             set("acks", acks_name(producers.acks).to_owned());
-            match producers.pace {
-                Pace::Open { rate, arrivals } => {
-                    set("request_rate", rate.to_string());
-                    set("arrivals", format!("{arrivals:?}").to_lowercase());
-                }
-                Pace::Closed { in_flight } => {
-                    set("in_flight", in_flight.to_string());
-                }
+            if producers.idempotent {
+                set("idempotent", true.to_string());
             }
+        }
+        if let Some(groups) = &self.groups {
+            set("connections", groups.connections.to_string());
+            if let GroupCalls::Heartbeats {
+                members,
+                group_size,
+            } = groups.calls
+            {
+                set("members", members.to_string());
+                set("group_size", group_size.to_string());
+            }
+        }
+        match self.pace() {
+            Some(Pace::Open { rate, arrivals }) => {
+                set("request_rate", rate.to_string());
+                set("arrivals", format!("{arrivals:?}").to_lowercase());
+            }
+            Some(Pace::Closed { in_flight }) => {
+                set("in_flight", in_flight.to_string());
+            }
+            None => {}
         }
         if let Some(consumers) = &self.consumers {
             set("fan_out", consumers.fan_out.to_string());

@@ -6,8 +6,8 @@ use std::time::Duration;
 use millrace_wire::batch::Compression;
 
 use super::open_messaging;
-use super::{Backlog, Consumers, Producers, Workload};
-use crate::load::{Arrivals, BatchShape, Pace, RecordSize};
+use super::{Backlog, Consumers, Groups, Producers, Workload};
+use crate::load::{Arrivals, BatchShape, GroupCalls, Pace, RecordSize};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -49,6 +49,7 @@ pub(super) fn base(name: &str, description: &str) -> Workload {
         producers: None,
         consumers: None,
         backlog: None,
+        groups: None,
         warm_up: Duration::from_secs(1),
         duration: Duration::from_secs(5),
     }
@@ -60,6 +61,7 @@ pub(super) fn closed(connections: usize, in_flight: u32) -> Option<Producers> {
         connections,
         pace: Pace::Closed { in_flight },
         acks: -1,
+        idempotent: false,
     })
 }
 
@@ -70,6 +72,7 @@ pub(super) fn open(connections: usize, rate: f64) -> Option<Producers> {
         connections,
         pace: Pace::Open { rate, arrivals },
         acks: -1,
+        idempotent: false,
     })
 }
 
@@ -156,7 +159,46 @@ fn own() -> Vec<Workload> {
                 "5,000 records of 1 KiB a second, consumers at the tail, and one that reads a backlog",
             )
         },
+        Workload {
+            groups: Some(Groups {
+                connections: 64,
+                pace: Pace::Closed { in_flight: 1 },
+                calls: GroupCalls::Commits,
+            }),
+            partitions: 10,
+            ..base(
+                "commits",
+                "groups on 64 connections, each committing its offsets in 10 partitions at once, again and again",
+            )
+        },
+        Workload {
+            groups: Some(Groups {
+                connections: 1_000,
+                pace: every(HEARTBEAT_INTERVAL, 10_000),
+                calls: GroupCalls::Heartbeats {
+                    members: 10_000,
+                    group_size: 100,
+                },
+            }),
+            partitions: 100,
+            ..base(
+                "heartbeats",
+                "10,000 members in groups of 100, each of which says every 3 seconds that it is there",
+            )
+        },
     ]
+}
+
+/// How often a consumer says that it is there where nothing else is set, in Kafka's clients as in ours.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Each of so many members asks once in every interval.
+#[must_use]
+pub fn every(interval: Duration, members: usize) -> Pace {
+    Pace::Open {
+        rate: members as f64 / interval.as_secs_f64(),
+        arrivals: Arrivals::Constant,
+    }
 }
 
 #[cfg(test)]
@@ -181,8 +223,14 @@ mod tests {
         for (name, _) in names() {
             let workload = named(&name).unwrap();
             assert!(
-                workload.producers.is_some() || workload.backlog.is_some(),
+                workload.producers.is_some()
+                    || workload.backlog.is_some()
+                    || workload.groups.is_some(),
                 "{name}"
+            );
+            assert!(
+                workload.producers.is_none() || workload.groups.is_none(),
+                "{name}: one of them is paced"
             );
         }
     }

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::Failure;
 use super::connect::{ClientArgs, block_on, explain, interrupted};
+use super::consume_group::{self, Membership};
 use super::format::{Marker, Style, Template, marker};
 use super::numbers::whole;
 use super::output::{self, Output};
@@ -36,6 +37,7 @@ Examples:
   millrace consume clicks --from 2026-01-31T12:00:00Z --partition 0 --count 10
   millrace consume clicks --from -5 --format '{partition}:{offset} {time} {key} {value}'
   millrace consume clicks --output json | jq .value
+  millrace consume clicks --group readers --follow
 
 Without --follow it ends at the records that were there when it began. With it, it goes on until
 Ctrl-C; partitions that the topic gets meanwhile are read too, from their beginning, unless
@@ -48,6 +50,10 @@ byte: as it is if it ended with a newline, with --no-final-newline if it did not
 --from takes earliest, latest, an offset, -N (N records before the end of each partition), a time
 in RFC 3339 such as 2026-01-31T12:00:00Z or 2026-01-31T13:00:00+01:00, or @ and milliseconds since
 1970; a time is that of the first record to print.
+
+With --group it is a member of that group of consumers: the group's members share the partitions, and
+go on behind what was committed, which is what was printed. --from then says where a group begins
+that has committed nothing, and is earliest or latest.
 
 --format takes text with the fields {topic} {partition} {offset} {timestamp} (ms since 1970)
 {time} (RFC 3339) {key} {value} {headers} (name=value,…), and \\n \\t \\r \\0 \\xHH \\\\ {{ }}.
@@ -68,6 +74,9 @@ pub(super) struct ConsumeArgs {
     /// Partitions to read [default: all]
     #[arg(short, long, value_name = "N[,…]", value_delimiter = ',', value_parser = whole::<u32>, allow_negative_numbers = true)]
     partition: Vec<u32>,
+    /// Share the topic with the other members of this group, and go on where the group was
+    #[arg(short, long, value_name = "NAME", conflicts_with = "partition")]
+    group: Option<String>,
     /// End after this many records
     #[arg(short = 'n', long, value_name = "N", value_parser = whole::<u64>, allow_negative_numbers = true)]
     count: Option<u64>,
@@ -89,6 +98,7 @@ pub(super) struct ConsumeArgs {
 
 pub(super) fn run(arguments: ConsumeArgs) -> Result<(), Failure> {
     let style = style(&arguments)?;
+    let membership = membership(&arguments)?;
     let mut printer = Printer {
         out: output::stdout()?,
         style,
@@ -98,6 +108,9 @@ pub(super) fn run(arguments: ConsumeArgs) -> Result<(), Failure> {
     };
     block_on(async {
         let client = arguments.client.connect().await?;
+        if let Some(membership) = &membership {
+            return consume_group::consume(membership, &client, &mut printer).await;
+        }
         // What was printed before the signal stands, and the command did what it was asked.
         tokio::select! {
             done = consume(&arguments, &client, &mut printer) => done?,
@@ -105,6 +118,19 @@ pub(super) fn run(arguments: ConsumeArgs) -> Result<(), Failure> {
         }
         Ok(printer.out.flush()?)
     })
+}
+
+/// As whom to read, if as a member of a group.
+fn membership(arguments: &ConsumeArgs) -> Result<Option<Membership<'_>>, Failure> {
+    let Some(group) = &arguments.group else {
+        return Ok(None);
+    };
+    Ok(Some(Membership {
+        group,
+        topic: &arguments.topic,
+        reset: consume_group::reset(arguments.from)?,
+        follow: arguments.follow,
+    }))
 }
 
 fn style(arguments: &ConsumeArgs) -> Result<Style, Failure> {
@@ -146,7 +172,7 @@ async fn consume(
         Err(Unread::Client(error)) => return Err(explain(client, topic, error).await),
     };
     spans.retain(|span| span.end.is_none_or(|end| span.start < end));
-    if spans.is_empty() || printer.most == 0 {
+    if spans.is_empty() || !printer.wants_more() {
         return Ok(());
     }
     let mut consumer = client.consumer(ConsumerConfig::default())?;
@@ -334,7 +360,7 @@ fn start(place: Place, known: &PartitionDescription, topic: &str) -> Result<i64,
 }
 
 /// Writes records to standard output.
-struct Printer {
+pub(super) struct Printer {
     out: BufWriter<File>,
     style: Style,
     newline_between: bool,
@@ -344,7 +370,10 @@ struct Printer {
 
 impl Printer {
     /// Prints a record. False when that was the last one wanted.
-    fn print(&mut self, record: &millrace_client::ConsumedRecord) -> Result<bool, Failure> {
+    pub(super) fn print(
+        &mut self,
+        record: &millrace_client::ConsumedRecord,
+    ) -> Result<bool, Failure> {
         if self.newline_between && self.printed > 0 {
             self.out.write_all(b"\n")?;
         }
@@ -353,7 +382,16 @@ impl Printer {
             self.out.write_all(b"\n")?;
         }
         self.printed += 1;
-        Ok(self.printed < self.most)
+        Ok(self.wants_more())
+    }
+
+    pub(super) fn wants_more(&self) -> bool {
+        self.printed < self.most
+    }
+
+    /// What was printed is with the reader.
+    pub(super) fn flush(&mut self) -> Result<(), Failure> {
+        Ok(self.out.flush()?)
     }
 }
 

@@ -9,6 +9,7 @@ mod broker;
 mod configuration;
 mod connect;
 mod consume;
+mod consume_group;
 mod failure;
 mod format;
 mod numbers;

@@ -171,8 +171,7 @@ fn the_last_batches_are_known_after_the_journal_forgot_them() {
 fn producers_move_with_their_partitions() {
     let simulation = Simulation::new(3);
     let topics = 1..=3_u128;
-    let mut sent = 0;
-    for shards in [1, 3, 2, 1] {
+    for (sent, shards) in (0..).zip([1, 3, 2, 1]) {
         let topics = topics.clone();
         simulation.run(move |env| async move {
             let owner = move |topic: u128| u16::try_from(topic % u128::from(shards)).unwrap();
@@ -205,7 +204,6 @@ fn producers_move_with_their_partitions() {
                 shard.shutdown().await;
             }
         });
-        sent += 1;
         simulation.kill(NODE);
         simulation.restart(NODE);
     }

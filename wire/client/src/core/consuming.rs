@@ -435,6 +435,11 @@ impl Core {
         result: FetchPartitionResult,
         data: Bytes,
     ) {
+        let is_deleted = result.status.code == crate::ErrorCode::TopicDeleted as i16;
+        if is_deleted && self.groups.contains_key(&id) {
+            // As where the topic is not known at all.
+            return self.retry_later(now, id, key);
+        }
         let Some(consumer) = self.consumers.get_mut(&id) else {
             return;
         };

@@ -221,8 +221,12 @@ impl FakeCoordinator {
     }
 
     fn leave(&mut self, now: Duration, leave: &LeaveGroupRequest) -> LeaveGroupResponse {
+        self.entry(&leave.group);
+        let FakeCoordinator {
+            groups, answers, ..
+        } = self;
+        let group = groups.get_mut(&leave.group).expect("it was put there");
         for leaving in &leave.members {
-            let group = self.entry(&leave.group);
             group.pending.remove(&leaving.member_id);
             if let Some(member) = group.members.remove(&leaving.member_id) {
                 assert!(member.instance.is_none(), "static members do not leave");
@@ -231,11 +235,10 @@ impl FakeCoordinator {
                         status: status(ErrorCode::UnknownMemberId),
                         ..JoinGroupResponse::default()
                     };
-                    self.answers.push((token, response.into()));
+                    answers.push((token, response.into()));
                 }
             }
         }
-        let group = self.entry(&leave.group);
         group.rebalance(now);
         LeaveGroupResponse::default()
     }

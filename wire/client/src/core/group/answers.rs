@@ -6,7 +6,7 @@ use std::sync::Arc;
 use millrace_wire::native::Response;
 use millrace_wire::native::messages::*;
 
-use super::{Assignor, Attempt, Effect, Exchange, Group, Out, Pauses, Phase};
+use super::{Assignor, Attempt, Effect, Exchange, Group, NO_GENERATION, Out, Pauses, Phase};
 use crate::core::time::Time;
 use crate::{ClientError, ErrorCode, OffsetReset, Start, TopicPartition};
 
@@ -162,7 +162,6 @@ impl Group {
             Verdict::Retry | Verdict::Rejoin => {
                 self.has_lost_join = true;
                 self.confirmed_until = Time::default();
-                self.heartbeat.not_before = now;
                 self.step.failed(now, pauses);
             }
             Verdict::Lost { keeps_id } => {
@@ -348,11 +347,14 @@ impl Group {
 
     /// Tries the first commit again, as far as the partitions are still the member's.
     fn commit_later(&mut self, now: Time, pauses: Pauses<'_>) {
-        let held = &self.held;
+        let (held, generation) = (&self.held, self.generation);
         let Some(commit) = self.commits.first() else {
             return;
         };
-        commit.positions.retain(|place, _| held.has(place));
+        if commit.generation != generation && commit.generation != NO_GENERATION {
+            commit.generation = generation;
+            commit.positions.retain(|place, _| held.has(place));
+        }
         if commit.positions.is_empty() {
             let too_late = self.too_late();
             if let Some(commit) = self.commits.finish() {

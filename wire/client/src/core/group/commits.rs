@@ -32,6 +32,8 @@ pub(super) enum Waiter {
 pub(super) struct Commit {
     pub(super) waiter: Waiter,
     pub(super) positions: BTreeMap<TopicPartition, (i64, String)>,
+    /// Of which generation the positions are.
+    pub(super) generation: i32,
     pub(super) until: Time,
     pub(super) failures: u32,
 }

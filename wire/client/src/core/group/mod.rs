@@ -507,6 +507,7 @@ impl Group {
         self.commits.add(Commit {
             waiter,
             positions,
+            generation: self.generation,
             until: now.plus(self.request_timeout),
             failures: 0,
         });
@@ -670,6 +671,10 @@ impl Group {
             generation: self.generation,
         };
         self.out.insert(exchange, out);
+        if exchange == Exchange::Join && self.has_lost_join {
+            // What it answers settles whether a generation has begun.
+            self.heartbeat.not_before = now;
+        }
         let (request, patience) = match exchange {
             Exchange::Join => (self.join_request().into(), self.long_patience()),
             Exchange::Sync => (
