@@ -79,11 +79,7 @@ const clients = {
       say.assigned(owned.keys())
     })
     consumer.topics.track(options.topic)
-<<<<<<< HEAD
-    await consumer.joinGroup()
-=======
     await consumer.joinGroup({})
->>>>>>> kafka-groups
     // Its streams name topics in Fetch by their ids, which this broker does not read yet; so it fetches as
     // the driver does, and commits by hand.
     let leaving = false
