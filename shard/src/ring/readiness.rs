@@ -90,7 +90,9 @@ impl Drop for Readiness {
         let inner = &self.ring.inner;
         let armed = inner.operations.borrow_mut().orphan_polling(self.place);
         if armed {
-            let entry = opcode::PollRemove::new(self.place.number())
+            // Not by removing the poll: that fails while the kernel is about to tell of something, and
+            // the poll would go on, and keep a closed connection open.
+            let entry = opcode::AsyncCancel::new(self.place.number())
                 .build()
                 .user_data(CANCELLATION);
             // SAFETY: the entry points to no memory.

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use futures_util::future::{Either, select};
 use glommio::io::DmaBuffer;
 
@@ -179,5 +180,31 @@ fn what_waits_for_other_things_goes_on_beside_a_busy_ring() {
         stop.set(true);
         writer.await.unwrap();
         assert!(took < Duration::from_secs(5), "{took:?} for 20 ms");
+    });
+}
+
+#[test]
+fn a_watch_that_is_given_up_while_there_is_something_to_tell_ends() {
+    run_shard(|env| async move {
+        let ring = env.ring().clone();
+        let slots = || ring.inner.operations.borrow().slots_in_use();
+        let before = slots();
+        let (mut far, near) = connection();
+        let readiness = Readiness::new(&ring, Interest::Read);
+        let nothing_yet = readiness.ready(near.as_fd()).now_or_never();
+        assert!(nothing_yet.is_none());
+        // The kernel takes note of it, and of nothing else before it is asked.
+        far.write_all(b"x").unwrap();
+        drop(readiness);
+        drop(near);
+        while ring.turn() {}
+        assert_eq!(slots(), before);
+        // Nobody holds the connection any more, and so it ends.
+        far.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        match far.read(&mut [0]) {
+            Ok(0) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+            other => panic!("it goes on: {other:?}"),
+        }
     });
 }
