@@ -3,51 +3,15 @@
 
 mod command;
 mod process;
+mod session;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use command::{Ran, millrace, run, run_with_input};
-use process::Broker;
-
-/// A broker, and the program as its client.
-struct Session {
-    broker: Broker,
-    _directory: tempfile::TempDir,
-}
-
-impl Session {
-    fn start() -> Session {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let broker = Broker::start(&directory.path().join("data"), &["--shards", "2"]);
-        Session {
-            broker,
-            _directory: directory,
-        }
-    }
-
-    fn command(&self, arguments: &[&str]) -> std::process::Command {
-        let mut command = millrace(arguments);
-        command.env("MILLRACE_BOOTSTRAP", self.broker.address.to_string());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ran {
-        run(self.command(arguments))
-    }
-
-    fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Ran {
-        run_with_input(self.command(arguments), input)
-    }
-
-    #[track_caller]
-    fn create(&self, topic: &str, partitions: &str) {
-        self.run(&["topic", "create", topic, "--partitions", partitions])
-            .succeeded();
-    }
-}
+use command::Ran;
+use session::Session;
 
 /// Lines of any bytes, most of them short.
 fn arbitrary_lines(bytes: usize, seed: u64) -> Vec<u8> {

@@ -37,6 +37,7 @@ impl<E: Env> Broker<E> {
 
     /// The partition of the internal topic that a group is kept in, and the shard that owns it.
     async fn group_place(&self, group: &str) -> Result<(PartitionIndex, ShardId), WireError> {
+        call.check()?;
         let topic = self.groups_topic().await?;
         let index = partition_of(group, topic.topic.partitions);
         Ok((index, self.owner(topic.partition(index.0)?)))

@@ -12,6 +12,9 @@ mod consume;
 mod consume_group;
 mod failure;
 mod format;
+mod group;
+mod group_describe;
+mod group_reset;
 mod numbers;
 mod output;
 mod produce;
@@ -65,6 +68,9 @@ enum Command {
     Produce(produce::ProduceArgs),
     /// Print records
     Consume(consume::ConsumeArgs),
+    /// List, describe, move and delete groups of consumers
+    #[command(subcommand, after_help = group::GROUP_HELP)]
+    Group(group::GroupCommand),
     /// Delete records from the front of a topic's partitions
     #[command(subcommand)]
     Records(records::RecordsCommand),
@@ -101,6 +107,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Topic(command) => topic::run(command),
         Command::Produce(arguments) => produce::run(arguments),
         Command::Consume(arguments) => consume::run(arguments),
+        Command::Group(command) => group::run(command),
         Command::Records(command) => records::run(command),
         Command::Ping(arguments) => broker::ping(arguments),
         Command::Stats(arguments) => broker::stats(arguments),

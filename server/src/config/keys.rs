@@ -248,7 +248,7 @@ configuration! {
             "Longest session timeout that a member of a group may ask for.";
         max_size: u32 as Count = "10000" in "1" to "1000000",
             "Most members of one group.";
-        offset_metadata_max_bytes: u64 as Bytes = "4KiB" in "0" to "1MiB",
+        offset_metadata_max_bytes: u64 as Bytes = "4KiB" in "0" to "31KiB",
             "Longest text that a client may keep with an offset.";
         offsets_retention_ms: Duration as Millis = "604800000" in "1000" to "31536000000",
             "How long offsets are kept once their group has no members.";

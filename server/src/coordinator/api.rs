@@ -3,7 +3,7 @@
 //! both turned into these.
 
 use bytes::Bytes;
-use millrace_wire::error::WireError;
+use millrace_wire::error::{ErrorCode, WireError};
 use millrace_wire::ids::{Offset, PartitionIndex, TopicName};
 
 /// A request to a group's coordinator.
@@ -13,6 +13,53 @@ pub struct GroupCall {
     pub group: String,
     /// What it is about.
     pub request: GroupRequest,
+}
+
+/// The longest name of a group, a protocol or a protocol type, in bytes: what every version of Kafka's
+/// answers has room for. Older ones count a text's bytes in 15 bits, and are told what was named in
+/// newer ones, or natively.
+pub const MAX_NAME_BYTES: usize = i16::MAX as usize;
+
+/// The longest name that a member has, lasting or given by its client, in bytes. Ids are made of these
+/// and have to find room in every version.
+pub const MAX_MEMBER_NAME_BYTES: usize = 1024;
+
+impl GroupCall {
+    /// Whether its names can be told to everybody who may ask for them.
+    pub fn check(&self) -> Result<(), WireError> {
+        let check = |code, what: &str, name: &str, most: usize| match name.len() {
+            bytes if bytes > most => Err(WireError::new(
+                code,
+                format!(
+                    "{what} has at most {most} bytes, this one has {bytes}; choose a shorter one"
+                ),
+            )),
+            _ => Ok(()),
+        };
+        let group = ErrorCode::InvalidGroupId;
+        check(group, "a group's name", &self.group, MAX_NAME_BYTES)?;
+        let GroupRequest::Join(join) = &self.request else {
+            return Ok(());
+        };
+        if self.group.is_empty() {
+            let message = "a group with members has a name; give one";
+            return Err(WireError::new(group, message));
+        }
+        let invalid = ErrorCode::InvalidRequest;
+        let lasting = join.instance_id.as_deref().unwrap_or_default();
+        check(invalid, "an instance id", lasting, MAX_MEMBER_NAME_BYTES)?;
+        check(
+            invalid,
+            "a client id",
+            &join.client_id,
+            MAX_MEMBER_NAME_BYTES,
+        )?;
+        let protocols = join.protocols.iter().map(|(name, _)| name);
+        protocols.chain([&join.protocol_type]).try_for_each(|name| {
+            let inconsistent = ErrorCode::InconsistentGroupProtocol;
+            check(inconsistent, "a protocol's name", name, MAX_NAME_BYTES)
+        })
+    }
 }
 
 /// What is asked.

@@ -24,15 +24,14 @@ use millrace_wire::kafka::control::messages::{
 };
 
 use super::errors::{group_code, group_offset_code};
-use super::groups::{
-    MAX_NAME_BYTES, NO_GENERATION, another_answer, any_group_name, group_name, instance_id,
-};
+use super::groups::{NO_GENERATION, another_answer, any_group_name, group_name, instance_id};
 use super::metadata::topic_name;
 use super::offsets::NONE;
 use super::session::Session;
 use crate::broker::TopicEntry;
 use crate::coordinator::api::{
-    CommitOffsets, CommittedOffset, FetchOffsets, GroupAnswer, GroupRequest, MemberIdentity,
+    CommitOffsets, CommittedOffset, FetchOffsets, GroupAnswer, GroupRequest, MAX_NAME_BYTES,
+    MemberIdentity,
 };
 
 /// The first version of OffsetFetch with an error for the group; before, each partition has one.

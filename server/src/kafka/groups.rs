@@ -24,7 +24,7 @@ use super::errors::group_code;
 use super::session::Session;
 use crate::coordinator::api::{
     Assignor, GroupAnswer, GroupCall, GroupRequest, JoinGroup, Joined, LeavingMember,
-    MemberIdentity, SyncGroup, Synced,
+    MAX_MEMBER_NAME_BYTES, MAX_NAME_BYTES, MemberIdentity, SyncGroup, Synced,
 };
 
 /// The first version of JoinGroup that says how long a rebalance may take.
@@ -42,14 +42,6 @@ const FIRST_LEAVE_OF_MANY: i16 = 3;
 
 /// In place of a generation that there is none of.
 pub(super) const NO_GENERATION: i32 = -1;
-
-/// The longest group name, protocol and protocol type: what every version has room for. Older versions
-/// count a text's bytes in 15 bits, and are told what was named in newer ones.
-pub(super) const MAX_NAME_BYTES: usize = i16::MAX as usize;
-
-/// The longest name that a member has, lasting or given by its client. Ids are made of these and have to
-/// find room in every version.
-const MAX_MEMBER_NAME_BYTES: usize = 1024;
 
 /// Whether requests of this kind are begun in turn.
 pub(super) fn is_about_groups(key: ApiKey) -> bool {

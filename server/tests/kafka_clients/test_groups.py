@@ -17,7 +17,7 @@ ALL = set(range(PARTITIONS))
 SESSION_MS = 3_000
 #: Long enough for a member to be started anew within it, however busy the machine.
 LONG_SESSION_MS = 30_000
-SETTLE_SECONDS = 40
+SETTLE_SECONDS = 60
 
 CONSUMERS = [client.name for client in (Confluent, KafkaPython, AioKafka, KafkaJs, Platformatic)]
 #: kafkajs has no lasting names.

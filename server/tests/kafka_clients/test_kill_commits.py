@@ -33,10 +33,12 @@ class Told:
         self.commits.given(member, place, list(offsets), self.now())
 
     def want(self, member: str, offset: int, place=HERE):
-        self.commits.wants(member, place, offset, self.now())
+        """A member whose name begins with "auto" commits automatically."""
+        automatic = member.startswith("auto")
+        self.commits.wants(member, place, offset, self.now(), automatic)
 
-    def acknowledge(self, member: str, offset: int, place=HERE, automatic=False):
-        self.commits.acknowledged(member, place, offset, self.now(), automatic)
+    def acknowledge(self, member: str, offset: int, place=HERE):
+        self.commits.acknowledged(member, place, offset, self.now())
 
     def commit(self, member: str, offset: int, place=HERE):
         self.want(member, offset, place)
@@ -75,10 +77,9 @@ def test_nothing_to_say(told):
     told.give("a", 2)
     told.deprive("a")
     # The one that comes next begins at what was committed, and is given the rest once more.
-    told.assign("b")
-    told.give("b", 2, 3)
-    told.want("b", 4)
-    told.acknowledge("b", 4, automatic=True)
+    told.assign("auto")
+    told.give("auto", 2, 3)
+    told.commit("auto", 4)
     told.ask(4)
     told.read_all("b", THERE, end=1)
     assert told.broken(here=4, there=1) == []
@@ -131,11 +132,68 @@ def test_a_commit_is_forgotten_shows_where_the_next_one_begins(told):
 
 
 def test_an_automatic_commit_is_forgotten(told):
+    told.read_all("auto")
+    told.commit("auto", 4)
+    told.ask(3)
+    told.says("who asked was told offset 3", "the acknowledgement to auto said offset 4")
+
+
+def test_an_automatic_commit_that_was_seen_is_forgotten(told):
+    told.read_all("auto")
+    told.want("auto", 4)
+    told.ask(4)
+    told.ask(3)
+    told.says("who asked was told offset 3", "who asked was told offset 4")
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_an_automatic_commit_is_sent_again_after_a_newer_one(told, seen):
+    told.read_all("auto")
+    told.want("auto", 4)
+    told.want("auto", 6)
+    if seen:
+        told.ask(6)
+    told.acknowledge("auto", 6)
+    told.acknowledge("auto", 4)
+    told.ask(4)
+    # From there it goes on, with whomever.
+    told.assign("b")
+    told.give("b", 4)
+    told.commit("b", 5)
+    told.ask(5)
+    assert told.broken() == []
+    assert told.commits.overtaken() == 1
+
+
+def test_what_is_sent_again_after_a_newer_one_bounds_those_after_it(told):
+    told.read_all("auto")
+    told.want("auto", 4)
+    told.want("auto", 6)
+    told.acknowledge("auto", 6)
+    told.ask(4)
+    told.ask(3)
+    told.says("who asked was told offset 3", "who asked was told offset 4")
+
+
+def test_only_automatic_commits_are_sent_again_after_newer_ones(told):
     told.read_all("a")
     told.want("a", 4)
-    told.acknowledge("a", 4, automatic=True)
-    told.ask(3)
-    told.says("who asked was told offset 3", "the acknowledgement to a said offset 4")
+    told.want("a", 6)
+    told.acknowledge("a", 6)
+    told.ask(4)
+    told.says("who asked was told offset 4", "the acknowledgement to a said offset 6")
+
+
+def test_a_commit_is_not_sent_again_after_another_member_s(told):
+    told.read_all("auto")
+    told.want("auto", 4)
+    told.want("auto", 6)
+    told.assign("b")
+    told.give("b", 3, 4, 5)
+    told.commit("b", 6)
+    told.acknowledge("auto", 4)
+    told.ask(4)
+    told.says("who asked was told offset 4", "the acknowledgement to b said offset 6")
 
 
 def test_no_commit_is_left(told):

@@ -46,7 +46,7 @@ pub use core::BrokerInfo;
 pub use error::ClientError;
 pub use face::{
     Admin, Client, ConfigChange, Consumer, CreatedTopic, DeletedRecords, Delivery, GroupConsumer,
-    ListedOffset, NewTopic, OffsetQuery, Pong, Producer,
+    ListedOffset, NewTopic, OffsetOutcome, OffsetQuery, Pong, Producer,
 };
 pub use group::{
     Assignor, GroupConfig, GroupEvent, GroupOffset, OffsetReset, Subscription, TopicPartition,

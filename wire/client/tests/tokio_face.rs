@@ -309,6 +309,7 @@ async fn dropping_everything_still_delivers_what_was_accepted() {
         linger: Duration::from_secs(5),
         delivery_timeout: Duration::from_secs(8),
         acks: Acks::Leader,
+        idempotent: false,
         ..ProducerConfig::default()
     };
     let producer = client.producer(config).unwrap();

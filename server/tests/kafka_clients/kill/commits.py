@@ -6,6 +6,11 @@ refused. Nobody sees the moment at which it moves. But whoever is told of it, by
 being started there or by asking, knows a moment before which it was not told and one at which it was: what
 was told at one time holds for everybody who asks later. And what is committed somebody wanted to commit.
 
+One exception is the client's own: librdkafka commits automatically without waiting for the answer to the
+commit before, and when the connection is lost with both under way it sends them again in any order. The
+older may then come last, and is what the broker has to keep. It is told from a newer one that was lost by
+not having been acknowledged when the newer one was.
+
 Times are seconds of the machine's monotonic clock, which all processes share.
 """
 
@@ -27,6 +32,8 @@ class Sighting:
     at: float
     #: Who was told what, to be read before "offset 7".
     told: str
+    #: Whose commit it is, where the answer to it was seen.
+    committer: str | None = None
 
 
 @dataclass
@@ -52,6 +59,11 @@ class Commits:
         self._sightings: list[Sighting] = []
         #: When who first wanted to commit what.
         self._wanted: dict[Place, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+        #: Members that leave it to their clients when to commit.
+        self._automatic: set[str] = set()
+        self._first_acknowledged: dict[tuple[str, Place, int], float] = {}
+        #: Commits that came after a newer one of the same client.
+        self._overtaken: set[Sighting] = set()
         #: For each offset, whether a member was given it.
         self._given: dict[Place, bytearray] = {place: bytearray() for place in places}
 
@@ -92,21 +104,25 @@ class Commits:
         self.counts["given again"] += given[offset]
         given[offset] = 1
 
-    def wants(self, member: str, place: Place, offset: int, at: float) -> None:
-        """The member is about to commit this, or leaves it to its client to do so by and by."""
+    def wants(self, member: str, place: Place, offset: int, at: float, automatic: bool) -> None:
+        """The member is about to commit this, or (`automatic`) leaves it to its client when to do so."""
         with self._lock:
             self._wanted[place][offset].setdefault(member, at)
+            if automatic:
+                self._automatic.add(member)
 
-    def acknowledged(self, member: str, place: Place, offset: int, at: float, automatic: bool) -> None:
+    def acknowledged(self, member: str, place: Place, offset: int, at: float) -> None:
         """The member was told that this is committed."""
         with self._lock:
+            automatic = member in self._automatic
+            self._first_acknowledged.setdefault((member, place, offset), at)
             since = self._wanted[place][offset].get(member)
             if since is None:
                 self._break(place, f"{member} was told of a commit of offset {offset}, and did not ask for it")
                 return
             self.counts["committed automatically" if automatic else "committed"] += 1
             told = f"the acknowledgement to {member} said"
-            self._sightings.append(Sighting(place, offset, since, at, told))
+            self._sightings.append(Sighting(place, offset, since, at, told, member))
 
     def was_refused(self, error: str) -> None:
         with self._lock:
@@ -127,23 +143,49 @@ class Commits:
     def judge(self) -> None:
         """Breaks where a committed offset went back, by all that is known."""
         with self._lock:
-            sightings = list(self._sightings)
-        told_by = sorted(sightings, key=lambda sighting: sighting.at)
-        before = 0
-        highest: dict[Place, Sighting] = {}
-        for sighting in sorted(sightings, key=lambda sighting: sighting.since):
-            while before < len(told_by) and told_by[before].at < sighting.since:
-                earlier = told_by[before]
-                if earlier.place not in highest or highest[earlier.place].offset < earlier.offset:
-                    highest[earlier.place] = earlier
-                before += 1
-            bound = highest.get(sighting.place)
-            if bound is not None and sighting.offset < bound.offset:
-                self._break(
-                    sighting.place,
-                    f"{sighting.told} offset {sighting.offset}, and {sighting.since - bound.at:.3f} s before "
-                    f"it asked {bound.told} offset {bound.offset}",
-                )
+            told_by = sorted(self._sightings, key=lambda sighting: sighting.at)
+            before = 0
+            # What nobody who asks from now on may be told less than.
+            bounds: dict[Place, Sighting] = {}
+            for sighting in sorted(self._sightings, key=lambda sighting: sighting.since):
+                while before < len(told_by) and told_by[before].at < sighting.since:
+                    earlier = told_by[before]
+                    bound = bounds.get(earlier.place)
+                    if bound is None or bound.offset < earlier.offset or earlier in self._overtaken:
+                        bounds[earlier.place] = earlier
+                    before += 1
+                bound = bounds.get(sighting.place)
+                if bound is not None and sighting.offset < bound.offset:
+                    self._went_back(sighting, bound)
+
+    def _went_back(self, sighting: Sighting, bound: Sighting) -> None:
+        if self._was_overtaken(sighting, bound):
+            self._overtaken.add(sighting)
+            return
+        self._break(
+            sighting.place,
+            f"{sighting.told} offset {sighting.offset}, and {sighting.since - bound.at:.3f} s before "
+            f"it asked {bound.told} offset {bound.offset}",
+        )
+
+    def _was_overtaken(self, sighting: Sighting, bound: Sighting) -> bool:
+        """Whether a client may have sent this commit again after the newer one that bounds it."""
+        place, older, newer = sighting.place, sighting.offset, bound.offset
+        for member, wanted_at in self._wanted[place].get(older, {}).items():
+            acknowledged_at = self._first_acknowledged.get((member, place, older), float("inf"))
+            if (
+                member in self._automatic
+                and bound.committer in (None, member)
+                and member in self._wanted[place].get(newer, {})
+                and wanted_at < bound.at < acknowledged_at
+            ):
+                return True
+        return False
+
+    def overtaken(self) -> int:
+        """How often a committed offset was seen to be an older one that a client sent again after a newer."""
+        with self._lock:
+            return len(self._overtaken)
 
     def finish(self, ends: dict[Place, int]) -> None:
         """Everybody has told everything, and the logs end here."""

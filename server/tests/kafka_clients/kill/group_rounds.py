@@ -103,13 +103,13 @@ class GroupRounds(Rounds):
         who = "the beginning"
         began = time.monotonic()
         for place in self._places:
-            commits.wants(who, place, 0, began)
+            commits.wants(who, place, 0, began, automatic=False)
         offsets = [TopicPartition(*place, 0) for place in self._places]
         for partition in self._askers[commits.group].commit(offsets=offsets, asynchronous=False):
             if partition.error is not None:
                 raise KafkaException(partition.error)
             place = (partition.topic, partition.partition)
-            commits.acknowledged(who, place, partition.offset, time.monotonic(), automatic=False)
+            commits.acknowledged(who, place, partition.offset, time.monotonic())
 
     def _look(self, when: str) -> None:
         for seat in self._seats:

@@ -198,19 +198,21 @@ class Ledger:
                         f"{shown(place)} offset {offset}: {who} says {record(name)}, "
                         f"but {reader} came no further than {at}"
                     )
-                if self._streams:
-                    self._missing(reader, place)
 
-    def _missing(self, reader: str, place: Place) -> None:
-        """An acknowledgement need not say where: its record has to be there all the same."""
-        log = self._logs[place]
-        for stream, number in log.acknowledged_numbers.items():
-            due = log.next_numbers.get((reader, stream), 0)
-            if due <= number:
-                self._break(
-                    f"{shown(place)}: {record((stream, number))} was acknowledged, "
-                    f"but {reader} was given none after number {due - 1}"
-                )
+    def finish_for_good(self, reader: str, ends: dict[Place, int]) -> None:
+        """The same, and no producer sends any more: what was acknowledged without saying where has to have
+        come, too."""
+        self.finish(reader, ends)
+        with self._lock:
+            for place in ends if self._streams else ():
+                log = self._logs[place]
+                for stream, number in log.acknowledged_numbers.items():
+                    due = log.next_numbers.get((reader, stream), 0)
+                    if due <= number:
+                        self._break(
+                            f"{shown(place)}: {record((stream, number))} was acknowledged, "
+                            f"but {reader} was given none after number {due - 1}"
+                        )
 
     def _names(self, producer: str) -> list[Name]:
         return [

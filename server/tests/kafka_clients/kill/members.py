@@ -209,10 +209,10 @@ class Seat:
                     commits.given(member, place, [offset for offset, _, _ in records], at)
             case "wants":
                 for place, offset in offsets.items():
-                    commits.wants(member, place, offset, at)
+                    commits.wants(member, place, offset, at, life.automatic)
             case "committed":
                 for place, offset in offsets.items():
-                    commits.acknowledged(member, place, offset, at, life.automatic)
+                    commits.acknowledged(member, place, offset, at)
             case "refused":
                 commits.was_refused(more["name"])
             case "error":

@@ -56,7 +56,8 @@ class Report:
             f"{counts['given']} read, {counts['given again']} of them again",
             f"  committed offsets checked: {counts['committed']} commits and "
             f"{counts['committed automatically']} automatic ones acknowledged, "
-            f"{counts['resumed']} times begun there, {counts['asked']} times asked for; "
+            f"{counts['resumed']} times begun there, {counts['asked']} times asked for, "
+            f"{commits.overtaken()} times an older one that its client sent again after a newer; "
             f"refused: {refused or 'none'}",
         ]
 

@@ -261,6 +261,9 @@ class Rounds:
         )
         for client in self.readers:
             client.stop(PATIENCE_SECONDS)
-            self.ledger.finish(client.name, ends)
-        self._read_anew("a new reader at the end")
+            self.ledger.finish_for_good(client.name, ends)
+        name = "a new reader at the end"
+        self._read_anew(name)
+        self.ledger.finish_for_good(name, ends)
+        self._look(name)
         self.report.take(self.ledger, self.producers, self.readers)

@@ -11,7 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 #: What is started for each client; `members` says what they have in common.
 NODE = {"kafkajs": "kafkajs", "@platformatic/kafka": "platformatic"}
-PATIENCE_SECONDS = 40
+PATIENCE_SECONDS = 60
 
 
 class Member:

@@ -65,32 +65,82 @@ const clients = {
       ...(options.instance ? { groupInstanceId: options.instance } : {}),
       sessionTimeout: options.session_ms,
       heartbeatInterval: Math.floor(options.session_ms / HEARTBEATS),
-      rebalanceTimeout: 10_000,
+      // It takes none below the session's.
+      rebalanceTimeout: Math.max(10_000, options.session_ms),
       timeout: 20_000,
       retries: 50,
       retryDelay: 200
     })
+    // The partitions, each with where it goes on; null: where the group has come to.
+    let owned = new Map()
     consumer.on('consumer:group:join', ({ assignments }) => {
       const own = (assignments ?? []).filter(it => it.topic === options.topic)
-      say.assigned(own.flatMap(it => it.partitions))
+      owned = new Map(own.flatMap(it => it.partitions).map(partition => [partition, null]))
+      say.assigned(owned.keys())
     })
-    const stream = await consumer.consume({
-      topics: [options.topic],
-      mode: 'committed',
-      fallbackMode: 'earliest',
-      autocommit: false,
-      maxWaitTime: 200
-    })
-    stream.on('error', error => console.error('stream:', error))
-    stream.on('data', async message => {
-      try {
-        await message.commit()
-        say.committed([[message.partition, Number(message.offset), message.value.toString()]])
-      } catch (error) {
-        console.error('not committed:', error)
+    consumer.topics.track(options.topic)
+    await consumer.joinGroup({})
+    // Its streams name topics in Fetch by their ids, which this broker does not read yet; so it fetches as
+    // the driver does, and commits by hand.
+    let leaving = false
+    const reading = (async () => {
+      while (!leaving) {
+        const now = owned
+        for (const partition of now.keys()) await readOne(consumer, now, partition)
+        await new Promise(resolve => setTimeout(resolve, 50))
       }
+    })()
+    return async () => {
+      leaving = true
+      await reading
+      await consumer.leaveGroup()
+      await consumer.close(true)
+    }
+  }
+}
+
+// Reads on in a partition of @platformatic/kafka's, and commits what it has read.
+async function readOne(consumer, owned, partition) {
+  const { topic } = options
+  try {
+    if (owned.get(partition) === null) {
+      const known = await consumer.listCommittedOffsets({ topics: [{ topic, partitions: [partition] }] })
+      const offset = known.get(topic)[partition] ?? known.get(topic).at(-1)
+      owned.set(partition, offset < 0n ? 0n : offset)
+    }
+    const from = owned.get(partition)
+    const { topics } = await consumer.metadata({ topics: [topic] })
+    const response = await consumer.fetch({
+      node: topics.get(topic).partitions[partition].leader,
+      maxWaitTime: 50,
+      minBytes: 1,
+      topics: [
+        {
+          topicId: topic,
+          partitions: [
+            {
+              partition,
+              currentLeaderEpoch: -1,
+              fetchOffset: from,
+              lastFetchedEpoch: -1,
+              partitionMaxBytes: 1_000_000
+            }
+          ]
+        }
+      ]
     })
-    return () => consumer.close(true)
+    const batches = response.responses[0]?.partitions[0].records ?? []
+    const records = batches
+      .flatMap(batch => batch.records.map(it => [batch.firstOffset + BigInt(it.offsetDelta), it.value]))
+      .filter(([offset]) => offset >= from)
+    if (records.length === 0) return
+    const end = records.at(-1)[0] + 1n
+    await consumer.commit({ offsets: [{ topic, partition, offset: end, leaderEpoch: -1 }] })
+    owned.set(partition, end)
+    say.committed(records.map(([offset, value]) => [partition, Number(offset), value.toString()]))
+  } catch (error) {
+    // It reads on from where it was, or where the group has come to by then.
+    console.error('not read or not committed:', String(error))
   }
 }
 

@@ -171,8 +171,7 @@ fn the_last_batches_are_known_after_the_journal_forgot_them() {
 fn producers_move_with_their_partitions() {
     let simulation = Simulation::new(3);
     let topics = 1..=3_u128;
-    let mut sent = 0;
-    for shards in [1, 3, 2, 1] {
+    for (sent, shards) in (0..).zip([1, 3, 2, 1]) {
         let topics = topics.clone();
         simulation.run(move |env| async move {
             let owner = move |topic: u128| u16::try_from(topic % u128::from(shards)).unwrap();
@@ -186,11 +185,15 @@ fn producers_move_with_their_partitions() {
             for shard in 0..shards {
                 open.push(open_shard(&env, shard, shards).await);
             }
+            let mut partitions = Vec::new();
             for topic in topics {
                 let shard = &open[usize::from(owner(topic))];
                 let (id, name) = (partition_id(topic), name(topic));
                 let made = shard.create_partition(id, &name, KEEP_ALL).await;
-                let partition = made.unwrap();
+                partitions.push(made.unwrap());
+            }
+            // Not before all are there: the journal may want back what one of them has in it.
+            for partition in partitions {
                 // More than one piece of a snapshot.
                 for id in 0..1_000 {
                     let (base, known) = put(&partition, id, (sent - 1).max(0)).await;
@@ -205,7 +208,6 @@ fn producers_move_with_their_partitions() {
                 shard.shutdown().await;
             }
         });
-        sent += 1;
         simulation.kill(NODE);
         simulation.restart(NODE);
     }

@@ -24,7 +24,7 @@ macro_rules! answer {
     };
 }
 
-/// Makes, describes and removes topics. Cloning is cheap.
+/// Makes, describes and removes topics, and looks after groups. Cloning is cheap.
 ///
 /// Questions are asked again when a connection breaks; what changes something is not, and fails
 /// with [`ClientError::ConnectionLost`], since it may have taken effect.
@@ -329,7 +329,10 @@ impl Admin {
     }
 
     /// Something that must not be done twice without being asked.
-    async fn change(&self, request: impl Into<Request>) -> Result<Response, ClientError> {
+    pub(super) async fn change(
+        &self,
+        request: impl Into<Request>,
+    ) -> Result<Response, ClientError> {
         self.call(request.into(), false).await
     }
 

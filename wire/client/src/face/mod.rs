@@ -2,11 +2,13 @@
 //! which decides; it never decides itself. Runs on the user's tokio runtime, as one driver task per
 //! client, which keeps time, and one task per connection.
 
+#[macro_use]
 mod admin;
 mod client;
 mod connection;
 mod consumer;
 mod delivery;
+mod group_admin;
 mod group_consumer;
 mod producer;
 mod shared;
@@ -17,5 +19,6 @@ pub use admin::{
 pub use client::Client;
 pub use consumer::Consumer;
 pub use delivery::Delivery;
+pub use group_admin::OffsetOutcome;
 pub use group_consumer::GroupConsumer;
 pub use producer::Producer;

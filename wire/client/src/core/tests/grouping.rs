@@ -202,7 +202,7 @@ fn what_stays_flows_on_while_the_rest_moves() {
         world.tick();
         next += 1;
         run(&mut world, &mut [&mut a, &mut b], ms(10));
-        let expected = (next - 10) as usize;
+        let expected = next - 10;
         assert_eq!(a.seen.len() - before, expected, "at {:?}", world.now);
         assert!(world.now < Time(ms(5_000)));
     }
@@ -223,6 +223,7 @@ fn what_is_given_up_is_committed_before_joining_again() {
         let mut world = world(2);
         let config = GroupConfig {
             assignors: vec![assignor],
+            auto_commit: Some(ms(3_600_000)),
             ..group_config()
         };
         let mut a = App::start(&mut world, config.clone());
@@ -427,10 +428,9 @@ fn a_broker_that_is_away_for_a_while_costs_nothing() {
         Request::Heartbeat(_) => Fate::Refuse(ErrorCode::NotCoordinator),
         _ => Fate::Serve,
     });
-    world.run_for(ms(5_500));
-    let member = world.coordinator.groups.get_mut("g").unwrap();
-    member.members.values_mut().for_each(|member| member.keep());
-    world.run_for(ms(1_000));
+    let group = world.coordinator.groups.get_mut("g").unwrap();
+    group.members.values_mut().for_each(|member| member.keep());
+    world.run_for(ms(6_500));
     app.poll(&mut world);
     assert_eq!(app.seen.len(), 10);
     world.script = Box::new(|_| Fate::Serve);

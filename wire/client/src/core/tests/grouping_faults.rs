@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use millrace_wire::native::Request;
 use proptest::prelude::*;
 
 use super::consuming::{numbers, store};
@@ -36,7 +37,7 @@ fn plan() -> impl Strategy<Value = Plan> {
     )
 }
 
-fn fate(random: &mut Random, faults: u32) -> Fate {
+fn fate(random: &mut Random, faults: u32, request: &Request) -> Fate {
     if random.below(1000) >= faults {
         return Fate::Serve;
     }
@@ -46,9 +47,17 @@ fn fate(random: &mut Random, faults: u32) -> Fate {
         2 => Fate::ServeAndKeepSilent,
         3 => Fate::Refuse(ErrorCode::CoordinatorLoadInProgress),
         4 => Fate::Refuse(ErrorCode::NotCoordinator),
-        5 => Fate::Refuse(ErrorCode::RebalanceInProgress),
+        5 if is_of_a_member(request) => Fate::Refuse(ErrorCode::RebalanceInProgress),
         _ => Fate::Refuse(ErrorCode::ShuttingDown),
     }
+}
+
+/// Whether a member asks, and may be told of a rebalance.
+fn is_of_a_member(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::SyncGroup(_) | Request::Heartbeat(_) | Request::CommitOffsets(_)
+    )
 }
 
 struct Run {
@@ -109,7 +118,7 @@ fn run(plan: &Plan) -> Result<(), TestCaseError> {
     world.latency = ms(5);
     let mut fates = Random::new(plan.seed ^ 1);
     let faults = plan.faults;
-    world.script = Box::new(move |_| fate(&mut fates, faults));
+    world.script = Box::new(move |request| fate(&mut fates, faults, request));
     let assignors = match plan.is_cooperative {
         true => vec![Assignor::CooperativeSticky, Assignor::Range],
         false => vec![Assignor::Range],
