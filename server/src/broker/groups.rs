@@ -19,6 +19,7 @@ impl<E: Env> Broker<E> {
         if self.is_draining() {
             return Err(shutting_down());
         }
+        call.check()?;
         let (index, owner) = self.group_place(&call.group).await?;
         if owner == self.shard_id {
             return self.coordinators.handle(index, call).await;
@@ -37,7 +38,6 @@ impl<E: Env> Broker<E> {
 
     /// The partition of the internal topic that a group is kept in, and the shard that owns it.
     async fn group_place(&self, group: &str) -> Result<(PartitionIndex, ShardId), WireError> {
-        call.check()?;
         let topic = self.groups_topic().await?;
         let index = partition_of(group, topic.topic.partitions);
         Ok((index, self.owner(topic.partition(index.0)?)))

@@ -25,22 +25,35 @@ that a partition does not have becomes the nearest that it has. The group must h
 its consumers first.";
 
 #[derive(Args)]
-#[group(id = "which", required = true, multiple = false, args = ["topic", "all_topics"])]
-#[group(id = "where", required = true, multiple = false, args = ["to", "shift_by"])]
 pub(super) struct ResetArgs {
     /// The group; it is made if it does not exist
     group: String,
     /// A topic, or some of its partitions; may be given many times
-    #[arg(short, long, value_name = "TOPIC[:N,…]")]
+    #[arg(
+        short,
+        long,
+        value_name = "TOPIC[:N,…]",
+        required_unless_present = "all_topics"
+    )]
     topic: Vec<TopicChoice>,
     /// Every partition for which the group has committed an offset
-    #[arg(long)]
+    #[arg(long, conflicts_with = "topic")]
     all_topics: bool,
     /// Where to go on: earliest, latest, an offset, -N, or a time
-    #[arg(long, value_name = "PLACE", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "PLACE",
+        required_unless_present = "shift_by",
+        allow_hyphen_values = true
+    )]
     to: Option<Place>,
     /// Go on so many records after (or, with a minus, before) what was committed
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with = "to",
+        allow_negative_numbers = true
+    )]
     shift_by: Option<i64>,
     /// Only show what would be done
     #[arg(long)]

@@ -351,6 +351,7 @@ fn every_control_request_passes_the_guard_and_comes_back() {
                 .with_topics(vec![Default::default(); 2])
                 .with_cursor(Some(Default::default()))
                 .into(),
+            ApiKey::InitProducerId => messages::InitProducerIdRequest::default().into(),
             ApiKey::OffsetCommit => messages::OffsetCommitRequest::default()
                 .with_topics(vec![
                     messages::offset_commit_request::OffsetCommitRequestTopic::default()

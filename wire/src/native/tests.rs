@@ -338,7 +338,7 @@ fn unknown_kinds_and_oversized_bodies_are_refused() {
     };
     assert_eq!(parse(2, 0, 0), Ok(Kind::Ping));
     assert_eq!(parse(0, 0, 0), Err(DecodeError::UnknownKind(0)));
-    assert_eq!(parse(16, 0, 0), Err(DecodeError::UnknownKind(16)));
+    assert_eq!(parse(19, 0, 0), Err(DecodeError::UnknownKind(19)));
     assert_eq!(parse(0x8002, 0, 0), Err(DecodeError::UnknownKind(0x8002)));
     assert_eq!(
         parse(2, 1, 0),
