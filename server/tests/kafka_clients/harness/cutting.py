@@ -1,6 +1,5 @@
 """A proxy that breaks connections, so that answers are lost whose requests were served."""
 
-import random
 import socket
 import struct
 import threading
@@ -10,15 +9,15 @@ PRODUCE = 0
 
 class CuttingProxy:
     """Passes connections on to a broker that tells clients to come here. Of the answers to produce
-    requests it keeps some back, drawn from a seed, and breaks their connection instead: the broker has
-    stored what its client is not told of. `cuts` counts them."""
+    requests it keeps back one in so many, and breaks its connection instead: the broker has stored what
+    its client is not told of. `cuts` counts them."""
 
-    def __init__(self, seed: int, one_in: int):
+    def __init__(self, one_in: int):
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self.port
-        self._draws = random.Random(seed)
         self._one_in = one_in
         self._lock = threading.Lock()
+        self._answered = 0
         self.cuts = 0
 
     @property
@@ -58,7 +57,8 @@ class CuttingProxy:
             if number in produced:
                 produced.discard(number)
                 with self._lock:
-                    cut = self._draws.randrange(self._one_in) == 0
+                    self._answered += 1
+                    cut = self._answered % self._one_in == 0
                     self.cuts += cut
                 if cut:
                     break_off(client)
