@@ -17,6 +17,7 @@ pub mod explain;
 pub mod figures;
 pub mod limits;
 pub mod load;
+mod planning;
 pub mod progress;
 pub mod protocol;
 pub mod rebalance;

@@ -5,6 +5,7 @@
 //! - `schedule`: when requests are due; `batches`: what they carry.
 //! - `pacing`: connections that ask at a pace, and what they ask: `producing`, `grouping`.
 //!   `fetching`: those that read. All without I/O.
+//! - `sharing`: which connection has which partitions.
 //! - `connection`, `walker`: bytes to answers. `ring`, `buffers`: the only unsafe code.
 //! - `engine`: the loop over all of these.
 
@@ -18,6 +19,7 @@ mod pacing;
 mod producing;
 mod ring;
 mod schedule;
+mod sharing;
 mod walker;
 
 use std::net::SocketAddr;
