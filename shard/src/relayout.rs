@@ -28,7 +28,7 @@ use crate::error::StorageError;
 use crate::journal::{
     self, Checkpoint, Entry, Journal, JournalConfig, JournalOwner, PartitionCheckpoint, Sequence,
 };
-use crate::log::{PRODUCERS_PIECE_BYTES, StartState};
+use crate::log::{PRODUCERS_PER_SHARD, PRODUCERS_PIECE_BYTES, Producers, StartState};
 use crate::{missing, recovery};
 
 /// The directory of all journals, in the data directory.
@@ -307,6 +307,8 @@ struct States {
     partitions: RefCell<BTreeMap<PartitionId, PartitionCheckpoint>>,
     /// Snapshots of idempotent producers, in pieces.
     producers: RefCell<BTreeMap<PartitionId, Vec<Vec<u8>>>>,
+    /// How many producers these are.
+    remembered: Cell<usize>,
     oldest_needed: Cell<Option<Sequence>>,
 }
 
@@ -350,7 +352,8 @@ impl<E: Env> Writer<E> {
     /// Writes a partition's state and its producers, then the batches that are not in its segments.
     /// Those are in the state of the producers already, which changes nothing: see
     /// [`crate::log::Producers::replay`].
-    async fn take_over(&self, id: PartitionId, start: StartState) -> Result<(), StorageError> {
+    async fn take_over(&self, id: PartitionId, mut start: StartState) -> Result<(), StorageError> {
+        self.make_room(id, &mut start.producers);
         let empty = start.tail.is_empty();
         // Of a damaged partition the journal keeps how far it had come, as the old one did.
         let claimed = start.damaged.map_or(Offset::ZERO, |_| start.claimed);
@@ -408,6 +411,21 @@ impl<E: Env> Writer<E> {
             self.put(entry, state).await?;
         }
         Ok(())
+    }
+
+    /// Where many shards become few, one may come to remember more producers than it may.
+    fn make_room(&self, id: PartitionId, producers: &mut Producers) {
+        let room = PRODUCERS_PER_SHARD.saturating_sub(self.state.remembered.get());
+        let over = producers.len().saturating_sub(room);
+        if over > 0 {
+            tracing::warn!(
+                partition = %id, forgotten = over,
+                "the new shard would remember too many idempotent producers: those longest unused are forgotten"
+            );
+            producers.forget_oldest(over);
+        }
+        let remembered = self.state.remembered.get() + producers.len();
+        self.state.remembered.set(remembered);
     }
 
     async fn put(&self, entry: Entry<'_>, state: PartitionCheckpoint) -> Result<(), StorageError> {

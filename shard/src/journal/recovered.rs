@@ -11,9 +11,9 @@ use super::{JournalConfig, Sequence};
 
 /// What an earlier run left in a journal.
 ///
-/// The owner begins with `checkpoint` and applies `items` in order. Entries of groups up to
-/// `checkpoint_through` are already in the checkpoint's state: of these only the batches that are
-/// not yet safe in segments are given, and [`OwnedEntry::LossAccepted`], which says which of them
+/// The owner begins with `checkpoint` and `producers` and applies `items` in order. Entries of groups
+/// up to `checkpoint_through` are already in the checkpoint's state: of these only the batches that
+/// are not yet safe in segments are given, and [`OwnedEntry::LossAccepted`], which says which of them
 /// no longer count. Entries of later groups are all given.
 ///
 /// Damage concerns the partitions it names, or any partition if it names none. One of these is

@@ -1,6 +1,7 @@
-//! The partition log: it gives batches their offsets, hands them to the journal, moves the
-//! watermarks when they are durable, keeps the newest in memory, reads from memory or segments,
-//! wakes whoever waits for new data, and writes to the segments in the background.
+//! The partition log: it gives batches their offsets, tells those that come again from new ones,
+//! hands them to the journal, moves the watermarks when they are durable, keeps the newest in
+//! memory, reads from memory or segments, wakes whoever waits for new data, and writes to the
+//! segments in the background.
 //!
 //! Runs on the core of the shard that owns the partition. It never shows a record before it is
 //! durable, never writes a record to a segment before it is committed, never lets the journal
@@ -35,7 +36,7 @@ pub use settled::Durable;
 pub(crate) use shared::{LowSpace, ShardJournal, Shared, drive};
 pub use watch::Registration;
 pub use watermarks::Watermarks;
-pub(crate) use window::PRODUCERS_PIECE_BYTES;
+pub(crate) use window::{PRODUCERS_PER_SHARD, PRODUCERS_PIECE_BYTES};
 
 /// What a topic's configuration says of how a partition is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

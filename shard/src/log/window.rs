@@ -17,7 +17,7 @@ use crate::metrics::Counter;
 /// The most producers that the partitions of a shard remember together: a checkpoint takes all of
 /// them at once, at most 14 MB. Beyond, a partition remembers a new one in place of others of its
 /// own; one that has none may still begin with one.
-pub(super) const PRODUCERS_PER_SHARD: usize = 100_000;
+pub(crate) const PRODUCERS_PER_SHARD: usize = 100_000;
 
 /// A snapshot is in pieces of this length: an entry of the journal each.
 pub(crate) const PRODUCERS_PIECE_BYTES: usize = 64 << 10;

@@ -186,11 +186,12 @@ fn producers_move_with_their_partitions() {
             for shard in 0..shards {
                 open.push(open_shard(&env, shard, shards).await);
             }
+            let mut partitions = Vec::new();
             for topic in topics {
                 let shard = &open[usize::from(owner(topic))];
-                let (id, name) = (partition_id(topic), name(topic));
-                let made = shard.create_partition(id, &name, KEEP_ALL).await;
-                let partition = made.unwrap();
+                partitions.push(make(shard, topic, KEEP_ALL).await);
+            }
+            for partition in partitions {
                 // More than one piece of a snapshot.
                 for id in 0..1_000 {
                     let (base, known) = put(&partition, id, (sent - 1).max(0)).await;
