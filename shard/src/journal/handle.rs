@@ -151,6 +151,9 @@ impl Recovery {
             resume.next_slot,
         );
         let ring = Rc::new(ring);
+        // A first file that its checkpoint fills would ask for another before the owner has had a
+        // chance to need less of the old ones.
+        ring.fit_checkpoint(checkpoint_len(&*owner));
         ring.prepare().await?;
         let epoch = Epoch {
             number: resume.next_epoch,
@@ -191,6 +194,21 @@ impl Recovery {
         );
         Ok(Rc::new(Journal { writer }))
     }
+}
+
+/// How many bytes a checkpoint takes.
+fn checkpoint_len(owner: &dyn JournalOwner) -> u64 {
+    let states = owner.checkpoint().partitions;
+    let states = states.into_iter().map(Entry::Checkpoint);
+    let mut len: usize = states.map(|entry| entry.encoded_len()).sum();
+    owner.producers(&mut |partition, snapshot| {
+        let entry = Entry::ProducersCheckpoint {
+            partition,
+            snapshot,
+        };
+        len += entry.encoded_len();
+    });
+    len as u64
 }
 
 /// Makes the names on the way to the journal durable: its files', and its own if it is new.

@@ -569,3 +569,29 @@ fn an_empty_directory_is_a_new_journal() {
     );
     assert_eq!(Offset::ZERO, created(partition(0)).log_end);
 }
+
+#[test]
+fn the_first_file_has_room_beside_a_long_checkpoint() {
+    let simulation = Simulation::new(12);
+    simulation.run(|env| async move {
+        let snapshot = Bytes::from(vec![5; 200_000]);
+        for _ in 0..2 {
+            let (open, before) = Open::new(&env, &config()).await;
+            let known = before.partitions.get(&partition(0));
+            assert!(known.is_none_or(|known| known.producers == snapshot));
+            let rolls = || open.journal.metrics().rolls.get();
+            assert_eq!(rolls(), 1);
+            if known.is_none() {
+                open.add(OwnedEntry::Producers {
+                    partition: partition(0),
+                    snapshot: snapshot.clone(),
+                });
+            } else {
+                open.batch(10_000);
+                open.settle().await;
+                assert_eq!(rolls(), 1, "the checkpoint filled the file");
+            }
+            open.journal.close().await;
+        }
+    });
+}
