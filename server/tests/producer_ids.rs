@@ -187,7 +187,6 @@ fn an_id_that_was_given_out_is_durable_before() {
         drop(env.spawn(Queue::Requests, "node", OnPanic::StopProcess, running));
         let end = simulation.now().plus(Duration::from_millis(20 + life));
         while simulation.now() < end {
-            // Longer than anything takes: time stands still while nothing happens in it.
             simulation.run_for(Duration::from_millis(10));
         }
         simulation.crash(BROKER);

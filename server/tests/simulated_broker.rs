@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use millrace_shard::env::simulated::{DiskFaults, NodeId, SimulatedEnv, Simulation};
 use millrace_shard::env::{Env, OnPanic, Queue};
-use node::{Bug, Node};
-use simulated_client::{Driver, Log, Network, Observed, PARTITIONS, RECORDS, see};
+use node::{Bug, Log, Node, see};
+use simulated_client::{Driver, Network, Observed, PARTITIONS, RECORDS};
 
 const BROKER: NodeId = NodeId(0);
 const CLIENT: NodeId = NodeId(1);
@@ -105,7 +105,6 @@ fn one_life_after_another(
         };
         let until = simulation.now().plus(Duration::from_millis(span));
         while !observed.done.get() && simulation.now() < until {
-            // Longer than the client ever sleeps: time stands still while nothing happens in it.
             simulation.run_for(Duration::from_millis(5));
             assert_eq!(simulation.stopped(CLIENT), None, "the client stopped");
             assert_eq!(simulation.stopped(BROKER), None, "the broker stopped");

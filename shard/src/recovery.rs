@@ -101,6 +101,8 @@ struct Replayed {
     claimed: Offset,
     /// The end that the checkpoint claims.
     claimed_by_checkpoint: Offset,
+    /// The highest index that anything gives, also to what is lost.
+    highest_index: LogIndex,
     /// A group was lost that may have held more of it, and nothing since has proved otherwise.
     suspect: bool,
     /// Nothing since such a group says how far the log had come.
@@ -138,6 +140,7 @@ impl Replayed {
             later: Vec::new(),
             claimed: end,
             claimed_by_checkpoint: checkpoint.log_end,
+            highest_index: checkpoint.last_index,
             suspect: false,
             end_unknown: false,
             window: Window {
@@ -156,6 +159,7 @@ impl Replayed {
     fn append(&mut self, batch: CachedBatch) {
         let next = batch.next_offset();
         self.claimed = self.claimed.max(next);
+        self.highest_index = self.highest_index.max(batch.index);
         // All that was lost before it lies before it.
         self.end_unknown = false;
         if (self.state.safe.next_offset..self.end).contains(&batch.base_offset) {
@@ -226,12 +230,14 @@ impl Replayed {
             return;
         }
         self.state.safe = safe;
+        let safe_index = LogIndex(safe.next_index.0.saturating_sub(1));
+        self.highest_index = self.highest_index.max(safe_index);
         self.state
             .tail
             .retain(|batch| batch.next_offset() > safe.next_offset);
         if self.end < safe.next_offset {
             self.end = safe.next_offset;
-            self.state.last_index = LogIndex(safe.next_index.0.saturating_sub(1));
+            self.state.last_index = safe_index;
             self.state.last_term = safe.term;
         }
         self.claimed = self.claimed.max(safe.next_offset);
@@ -274,8 +280,12 @@ impl Replayed {
         }
         if self.end_unknown {
             claimed = claimed.advance(PASSED_OVER);
+            self.highest_index.0 += u64::from(PASSED_OVER);
         }
         self.state.claimed = claimed.max(self.state.end());
+        // What is lost here may be in segments: where its loss is accepted, the log must not give
+        // its indices again, or those that a segment holds would go back.
+        self.state.last_index = self.state.last_index.max(self.highest_index);
         self.state
     }
 }
@@ -364,6 +374,7 @@ impl Replay {
                 partition.state.log_start = partition.state.log_start.max(state.log_start);
                 partition.became_safe(state.safe);
                 partition.claimed = partition.claimed.max(state.log_end);
+                partition.highest_index = partition.highest_index.max(state.last_index);
                 partition.state.damaged = partition.state.damaged.or(state.damaged);
             }
             // Before the checkpoint, which says the same; the last is for the checkpoint alone.
@@ -443,6 +454,7 @@ impl Replay {
             .entry(entry.partition)
             .or_insert_with(|| Replayed::of(nothing(entry.partition)));
         partition.claimed = partition.claimed.max(entry.log_end);
+        partition.highest_index = partition.highest_index.max(entry.index);
         // Not a batch: what changed is unknown until something later settles it.
         partition.suspect |= entry.index == LogIndex(0) && !entry.of_producers;
         partition.window.lost |= entry.of_producers;

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use millrace_wire::batch::{BATCH_HEADER_BYTES, batch_producer};
-use millrace_wire::ids::{LogIndex, Offset, PartitionId, ShardId};
+use millrace_wire::ids::{Offset, PartitionId, ShardId};
 
 use crate::env::Env;
 use crate::error::StorageError;
@@ -366,11 +366,8 @@ impl<E: Env> Writer<E> {
             } else {
                 start.safe.next_offset.max(claimed)
             },
-            last_index: if empty {
-                start.last_index
-            } else {
-                LogIndex(start.safe.next_index.0.saturating_sub(1))
-            },
+            // Of a damaged partition this is more than its last batch has.
+            last_index: start.last_index,
             last_term: if empty {
                 start.last_term
             } else {
@@ -398,7 +395,7 @@ impl<E: Env> Writer<E> {
         }
         for batch in &start.tail {
             state.log_end = batch.next_offset().max(claimed);
-            (state.last_index, state.last_term) = (batch.index, batch.term);
+            state.last_term = batch.term;
             let entry = Entry::Append {
                 partition: id,
                 index: batch.index,

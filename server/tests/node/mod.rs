@@ -492,6 +492,31 @@ pub fn values(attached: Bytes) -> Vec<String> {
     values
 }
 
+/// What is known of a record, by partition and offset.
+pub type Log = BTreeMap<(u32, i64), String>;
+
+/// Notes what was read from `offset` on; what was read before at the same place must be the same.
+pub fn see(log: &mut Log, partition: u32, offset: i64, data: Bytes) -> Result<(), String> {
+    for batch in split_batches(data) {
+        let batch = batch.expect("a batch");
+        for record in Records::decode(&batch, DEFAULT_MAX_UNCOMPRESSED_BYTES).expect("decodes") {
+            let record = record.expect("a record");
+            if record.offset.0 < offset {
+                continue;
+            }
+            let value = String::from_utf8(record.value.expect("has one").to_vec()).expect("text");
+            let place = (partition, record.offset.0);
+            match log.insert(place, value.clone()) {
+                Some(before) if before != value => {
+                    return Err(format!("read at {place:?}: {before}, later {value}"));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What a status says, if it is a failure.
 pub fn code(status: &Status) -> Option<ErrorCode> {
     ErrorCode::from_number(status.code)

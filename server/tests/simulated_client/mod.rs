@@ -22,10 +22,9 @@ use millrace_server::session::{Held, SessionLimits};
 use millrace_shard::env::simulated::SimulatedEnv;
 use millrace_shard::env::{Env, OnPanic, Queue};
 use millrace_shard::local::{Budget, Event};
-use millrace_wire::batch::{DEFAULT_MAX_UNCOMPRESSED_BYTES, Records, split_batches};
 use millrace_wire::frame::{MAX_FRAME_BYTES, PREAMBLE};
 
-use crate::node::{Node, SimBroker};
+use crate::node::{Log, Node, SimBroker, see};
 
 /// Partitions of the topic that is written and read.
 pub const PARTITIONS: u32 = 3;
@@ -68,9 +67,6 @@ impl Network {
         self.client_news.notify();
     }
 }
-
-/// What is known of a record, by partition and offset.
-pub type Log = BTreeMap<(u32, i64), String>;
 
 /// What the client did and saw.
 #[derive(Default)]
@@ -378,26 +374,4 @@ impl Driver {
             self.observed.violation(format!("reading failed: {error}"));
         }
     }
-}
-
-/// Notes what was read from `offset` on; what was read before at the same place must be the same.
-pub fn see(log: &mut Log, partition: u32, offset: i64, data: Bytes) -> Result<(), String> {
-    for batch in split_batches(data) {
-        let batch = batch.expect("a batch");
-        for record in Records::decode(&batch, DEFAULT_MAX_UNCOMPRESSED_BYTES).expect("decodes") {
-            let record = record.expect("a record");
-            if record.offset.0 < offset {
-                continue;
-            }
-            let value = String::from_utf8(record.value.expect("has one").to_vec()).expect("text");
-            let place = (partition, record.offset.0);
-            match log.insert(place, value.clone()) {
-                Some(before) if before != value => {
-                    return Err(format!("read at {place:?}: {before}, later {value}"));
-                }
-                _ => {}
-            }
-        }
-    }
-    Ok(())
 }

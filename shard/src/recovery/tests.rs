@@ -96,6 +96,35 @@ fn batches_after_a_gap_count_when_segments_hold_what_is_missing() {
 }
 
 #[test]
+fn an_index_that_was_given_is_not_given_again() {
+    // Segments may hold what the journal lost: indices in them must go up.
+    let mut known = nothing(PARTITION);
+    known.last_index = LogIndex(4);
+    let mut replay = Replay::new(vec![known], Sequence(0), NOW_MS);
+    assert_eq!(end_of(replay).last_index, LogIndex(4));
+
+    replay = journal();
+    replay.apply(Sequence(1), append(1, 0, 3));
+    replay.damage(&lost(2, Some(vec![lost_batch(2, 5)])));
+    replay.apply(Sequence(3), append(3, 5, 2));
+    let state = end_of(replay);
+    assert_eq!(state.damaged, Some(Offset(3)));
+    assert_eq!((state.end(), state.last_index), (Offset(3), LogIndex(3)));
+
+    replay = journal();
+    replay.apply(Sequence(1), append(1, 0, 3));
+    replay.damage(&lost(2, Some(vec![lost_batch(2, 5)])));
+    replay.apply(Sequence(3), accepted(5));
+    let state = end_of(replay);
+    assert_eq!((state.damaged, state.last_index), (None, LogIndex(2)));
+
+    replay = journal();
+    replay.apply(Sequence(1), append(1, 0, 3));
+    replay.damage(&lost(2, None));
+    assert!(end_of(replay).last_index > LogIndex(1_000_000));
+}
+
+#[test]
 fn what_came_after_an_accepted_loss_counts_and_not_what_was_given_up() {
     // An earlier start did not see that segments hold the offsets to 3.
     let mut known = nothing(PARTITION);

@@ -425,6 +425,11 @@ impl World {
         Step::Progress
     }
 
+    /// Lets time pass in which nothing happens.
+    pub fn pass(&self, until: Instant) {
+        self.now.set(self.now.get().max(until.0));
+    }
+
     fn next_ready(&self) -> Option<TaskKey> {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         if ready.is_empty() {

@@ -170,7 +170,8 @@ impl Simulation {
         let until = self.now().plus(duration);
         while self.now() < until {
             if let Step::Idle = self.step(until) {
-                break;
+                // Nothing is left that happens before then.
+                self.world.pass(until);
             }
         }
     }
