@@ -109,10 +109,13 @@ async fn check_all(
         }
     }
     if let PartitionStatus::Damaged { from } = partition.status() {
+        let faults = broker.model.borrow().faults;
         let end = appended.max(partition.claimed.get());
         {
             let mut model = broker.model.borrow_mut();
             let known = model.partitions.get_mut(&id).expect("it is known");
+            // A journal that could be read at neither try is told as damaged, too, now and later.
+            known.may_be_damaged |= faults;
             ensure!(
                 known.may_be_damaged,
                 "damaged from {from} on, though nothing was flipped"
@@ -131,7 +134,7 @@ async fn check_all(
         let repair = partition.accept_data_loss();
         match broker.patiently("a repair", repair).await? {
             Ok(goes_on) => ensure!(goes_on == end, "it goes on at {goes_on}, not at {end}"),
-            Err(_) if broker.model.borrow().faults => return Ok(()),
+            Err(_) if faults => return Ok(()),
             Err(error) => return Err(format!("the loss could not be accepted: {error}")),
         }
         let mut model = broker.model.borrow_mut();
