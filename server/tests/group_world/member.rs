@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millrace_server::coordinator::api::{
-    Assignor, CommitOffsets, CommittedOffset, FetchOffsets, GroupAnswer, GroupRequest, JoinGroup,
-    JoinedGroup, LeavingMember, MemberIdentity, SyncGroup,
+    Assignor, CommitOffsets, CommittedOffset, FetchOffsets, GroupAnswer, GroupCall, GroupRequest,
+    JoinGroup, JoinedGroup, LeavingMember, MemberIdentity, SyncGroup,
 };
 use millrace_server::coordinator::assignor::assign_encoded;
 use millrace_shard::env::{Env, Instant, OnPanic, Queue};
@@ -18,7 +18,7 @@ use millrace_wire::ids::{Offset, PartitionIndex};
 use millrace_wire::kafka::consumer_protocol::{Assignment, Subscription, TopicPartitions, Version};
 
 use super::ledger::Holding;
-use super::{Bug, Kind, Lost, PARTITIONS, TOPIC, World};
+use super::{Bug, GROUP, Kind, Lost, PARTITIONS, TOPIC, World};
 
 /// The shortest that a broker allows by default.
 const SESSION_TIMEOUT_MS: u32 = 6_000;
@@ -142,8 +142,8 @@ async fn commit(
         if let Ok(Ok(_)) = world.group(Kind::Other, PATIENCE, beat).await
             && let Some(broker) = world.broker()
         {
-            let call = millrace_server::coordinator::api::GroupCall {
-                group: super::GROUP.into(),
+            let call = GroupCall {
+                group: GROUP.into(),
                 request: request(Some(member)),
             };
             let env = broker.env.clone();
