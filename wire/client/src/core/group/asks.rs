@@ -5,7 +5,7 @@ use std::time::Duration;
 use millrace_wire::native::messages::*;
 
 use super::commits::Waiter;
-use super::{Ask, Exchange, Group, Out, Phase, unnamed};
+use super::{Ask, Exchange, Group, Out, Phase, Presence, unnamed};
 use crate::ClientError;
 use crate::core::time::Time;
 
@@ -123,7 +123,7 @@ impl Group {
     }
 
     fn wants_heartbeat(&self, now: Time) -> bool {
-        self.beats() && self.heartbeat.is_ripe(now)
+        self.beats() && self.heartbeat.due() <= now
     }
 
     fn wants_offsets(&self, now: Time) -> bool {
@@ -150,7 +150,7 @@ impl Group {
         self.out.insert(exchange, out);
         if exchange == Exchange::Join && self.has_lost_join {
             // What it answers settles whether a generation has begun.
-            self.heartbeat.not_before = now;
+            self.heartbeat.at_once(now);
         }
         let (request, patience) = match exchange {
             Exchange::Join => (self.join_request().into(), self.long_patience()),
@@ -164,7 +164,7 @@ impl Group {
                 self.long_patience(),
             ),
             Exchange::Heartbeat => {
-                self.heartbeat.not_before = now.plus(self.config.session_timeout / 3);
+                self.heartbeat.sent(now);
                 let request = HeartbeatRequest {
                     group: self.config.group.clone(),
                     member: self.member(),
@@ -276,7 +276,7 @@ impl Group {
             unless_out(Exchange::Topics, self.topics.due()),
             unless_out(
                 Exchange::Heartbeat,
-                self.beats().then_some(self.heartbeat.not_before),
+                self.beats().then(|| self.heartbeat.due()),
             ),
             unless_out(
                 Exchange::Offsets,

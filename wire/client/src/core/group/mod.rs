@@ -11,6 +11,10 @@
 //! of those partitions are handed out, it is told, and when it comes back what it has done is
 //! committed.
 //!
+//! That second joining makes another rebalance, of which the others hear with a heartbeat again. They
+//! would wait for it for as long as for the first, so the first heartbeats of a generation come
+//! earlier than those that follow.
+//!
 //! # Whether it is still a member
 //!
 //! Heartbeats are sent all the time, during a rebalance too. What the broker last confirmed holds for
@@ -23,6 +27,7 @@
 mod answers;
 mod asks;
 mod commits;
+mod heartbeats;
 mod holdings;
 mod topics;
 
@@ -30,13 +35,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use millrace_wire::native::Request;
-use millrace_wire::native::messages::*;
 
 pub use commits::CommitId;
-use commits::{Commit, Commits, Waiter};
+use commits::{Commit, Commits, Position, Waiter};
+use heartbeats::Heartbeats;
 use holdings::Holdings;
 use topics::Topics;
 
+use super::consumer::Progress;
 use super::time::Time;
 use crate::{Assignor, ClientError, GroupConfig, GroupEvent, GroupOffset, Start, TopicPartition};
 
@@ -183,7 +189,7 @@ pub(crate) struct Group {
     next_number: u64,
     /// Of joining, syncing and leaving.
     step: Attempt,
-    heartbeat: Attempt,
+    heartbeat: Heartbeats,
     offsets: Attempt,
     topics_failures: u32,
     confirmed_until: Time,
@@ -212,6 +218,7 @@ impl Group {
         Ok(Group {
             topics: Topics::new(&config.subscription, metadata_max_age)?,
             auto_commit_at: config.auto_commit.map(|interval| now.plus(interval)),
+            heartbeat: Heartbeats::new(config.session_timeout),
             config,
             request_timeout,
             phase: Phase::Joining,
@@ -225,7 +232,6 @@ impl Group {
             out: BTreeMap::new(),
             next_number: 0,
             step: Attempt::default(),
-            heartbeat: Attempt::default(),
             offsets: Attempt::default(),
             topics_failures: 0,
             confirmed_until: Time::default(),
@@ -272,7 +278,7 @@ impl Group {
     // ---- What the application does.
 
     /// The application comes for records, and has come this far with what it was given before.
-    pub(crate) fn came(&mut self, now: Time, done: &[(TopicPartition, i64)]) {
+    pub(crate) fn came(&mut self, now: Time, done: &[(TopicPartition, Progress)]) {
         self.presence = Presence::Here;
         self.dirty = true;
         self.note_done(done);
@@ -284,9 +290,9 @@ impl Group {
     }
 
     /// The application has come this far.
-    pub(crate) fn note_done(&mut self, done: &[(TopicPartition, i64)]) {
+    pub(crate) fn note_done(&mut self, done: &[(TopicPartition, Progress)]) {
         done.iter()
-            .for_each(|(place, offset)| self.held.done(place, *offset));
+            .for_each(|(place, progress)| self.held.done(place, *progress));
     }
 
     /// The application goes away to work.
@@ -320,25 +326,25 @@ impl Group {
 
     /// Reading has begun here.
     pub(crate) fn begun(&mut self, place: &TopicPartition, offset: i64) {
-        self.held.begun(place, offset);
+        self.held.begun(place, Progress::at(offset));
     }
 
     /// The application goes on elsewhere. Tells whether the partition is the member's.
     pub(crate) fn sought(&mut self, place: &TopicPartition, to: Start) -> bool {
-        let offset = match to {
-            Start::Offset(offset) => Some(offset),
+        let progress = match to {
+            Start::Offset(offset) => Some(Progress::at(offset)),
             _ => None,
         };
-        self.held.sought(place, offset)
+        self.held.sought(place, progress)
     }
 
     /// Commits these offsets, or all that the application has done.
     pub(crate) fn commit(&mut self, now: Time, id: CommitId, offsets: Option<Vec<GroupOffset>>) {
         self.dirty = true;
-        let positions: BTreeMap<TopicPartition, (i64, String)> = match offsets {
+        let positions: BTreeMap<TopicPartition, Position> = match offsets {
             Some(offsets) => offsets
                 .into_iter()
-                .map(|offset| (offset.place, (offset.offset, offset.metadata)))
+                .map(|offset| (offset.place.clone(), Position::from(offset)))
                 .collect(),
             None => unnamed(self.held.to_commit(false)),
         };
@@ -387,6 +393,7 @@ impl Group {
 
     fn start_joining(&mut self) {
         self.phase = Phase::Joining;
+        self.heartbeat.calm_down();
         self.has_lost_join = false;
         self.step = Attempt::default();
     }
@@ -406,6 +413,7 @@ impl Group {
         self.effects.push_back(Effect::Stop(places));
         if has_to_know {
             self.phase = Phase::Revoking(Revoking::Untold);
+            self.heartbeat.calm_down();
             self.effects.push_back(Effect::News);
         } else {
             self.start_joining();
@@ -503,7 +511,7 @@ impl Group {
         &mut self,
         now: Time,
         waiter: Waiter,
-        positions: BTreeMap<TopicPartition, (i64, String)>,
+        positions: BTreeMap<TopicPartition, Position>,
     ) {
         self.commits.add(Commit {
             waiter,
@@ -533,9 +541,8 @@ impl Group {
     }
 }
 
-fn unnamed(positions: BTreeMap<TopicPartition, i64>) -> BTreeMap<TopicPartition, (i64, String)> {
-    let positions = positions.into_iter();
-    positions
-        .map(|(place, offset)| (place, (offset, String::new())))
+fn unnamed(done: BTreeMap<TopicPartition, Progress>) -> BTreeMap<TopicPartition, Position> {
+    let done = done.into_iter();
+    done.map(|(place, progress)| (place, Position::from(progress)))
         .collect()
 }
