@@ -5,12 +5,14 @@ mod node;
 
 use std::time::Duration;
 
+use millrace_server::coordinator::settings::GroupSettings;
 use millrace_shard::env::Env;
+use millrace_shard::env::simulated::Simulation;
 use millrace_wire::error::ErrorCode;
 use millrace_wire::frame::Format;
 use millrace_wire::native::messages::*;
 use millrace_wire::native::{Request, Response};
-use node::{Connection, code, run_two_shards as run};
+use node::{Connection, Node, code, run_two_shards as run};
 
 /// Asks, and takes the answer of the right kind.
 macro_rules! ask {
@@ -197,6 +199,32 @@ fn a_member_lives_its_life_in_both_formats() {
                 DescribeGroupRequest { group: "g".into() }
             );
             assert_eq!((&*described.state, described.members.len()), ("Dead", 0));
+            node.stop().await;
+        });
+    }
+}
+
+#[test]
+fn an_empty_group_waits_for_more_members_as_long_as_is_set() {
+    for delay_ms in [0, 100, 2_500] {
+        let groups = GroupSettings {
+            native_initial_delay_ms: delay_ms,
+            ..GroupSettings::default()
+        };
+        Simulation::new(1).run(|env| async move {
+            let node = Node::start_with(&env, 2, None, groups).await;
+            let mut connection = node.connect(0);
+            connection.create_topic("t", 1, &[]).await;
+            // Makes the topic that groups are kept in.
+            ask!(connection, FetchOffsets, fetch(None));
+            let before = env.now();
+            only_member(&mut connection).await;
+            let waited_ms = env.now().since(before).as_millis();
+            let delay_ms = u128::from(delay_ms);
+            assert!(
+                (delay_ms..delay_ms + 50).contains(&waited_ms),
+                "{waited_ms}"
+            );
             node.stop().await;
         });
     }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use millrace_server::coordinator::settings::GroupSettings;
 use millrace_shard::env::simulated::{DiskFaults, NodeId, SimulatedEnv, Simulation};
 use millrace_shard::env::{Env, OnPanic, Queue};
 use node::{Bug, Log, Node, see};
@@ -19,7 +20,7 @@ const BROKER: NodeId = NodeId(0);
 const CLIENT: NodeId = NodeId(1);
 
 async fn keep_running(env: SimulatedEnv, network: Rc<Network>, bug: Option<Bug>) {
-    let node = Rc::new(Node::start_with(&env, 2, bug).await);
+    let node = Rc::new(Node::start_with(&env, 2, bug, GroupSettings::default()).await);
     let mut connection = node.connect(0);
     // It is there already in every life but the first.
     connection

@@ -10,6 +10,7 @@ use super::calls::{Call, Reply, wrong_reply};
 use super::{Broker, TopicEntry, shutting_down};
 use crate::controller::state::{Change, Command};
 use crate::coordinator::api::{GroupAnswer, GroupCall, ListedGroup};
+use crate::coordinator::settings::GroupSettings;
 use crate::coordinator::{GROUPS_TOPIC, GROUPS_TOPIC_CONFIGS, partition_of};
 
 impl<E: Env> Broker<E> {
@@ -28,6 +29,12 @@ impl<E: Env> Broker<E> {
             Reply::Group(answer) => Ok(answer),
             other => Err(wrong_reply(other)),
         }
+    }
+
+    /// What an operator has set of groups.
+    #[must_use]
+    pub fn group_settings(&self) -> &GroupSettings {
+        self.coordinators.settings()
     }
 
     /// The shard of this node that coordinates the group.

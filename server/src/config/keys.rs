@@ -240,6 +240,8 @@ configuration! {
     section groups: Groups {
         initial_rebalance_delay_ms: Duration as Millis = "3000" in "0" to "600000",
             "How long the first rebalance of an empty group of Kafka clients waits for more members.";
+        native_initial_rebalance_delay_ms: Duration as Millis = "100" in "0" to "600000",
+            "How long the first rebalance of an empty group of native consumers waits for more members.";
         partitions: u32 as Count = "50" in "1" to "1000",
             "Number of partitions of the internal topic that groups are kept in; counts when the first group is made.";
         min_session_timeout_ms: Duration as Millis = "6000" in "1" to "3600000",

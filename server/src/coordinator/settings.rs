@@ -9,6 +9,10 @@ use super::group::GroupRules;
 pub struct GroupSettings {
     /// Partitions of `__groups`; counts when the topic is created, with the first group.
     pub partitions: u32,
+    /// How long the first rebalance of an empty group of native consumers waits for more. Native
+    /// members have their partitions soon, and those that come later are given theirs without stopping
+    /// the others, so there is little to be won by waiting.
+    pub native_initial_delay_ms: u32,
     /// What bounds a group.
     pub rules: GroupRules,
     /// How often offsets are looked at that may have to go.
@@ -19,6 +23,7 @@ impl Default for GroupSettings {
     fn default() -> GroupSettings {
         GroupSettings {
             partitions: 50,
+            native_initial_delay_ms: 100,
             rules: GroupRules {
                 min_session_timeout_ms: 6_000,
                 max_session_timeout_ms: 1_800_000,

@@ -20,11 +20,6 @@ use crate::coordinator::api::{
 };
 use crate::coordinator::assignor::Protocol;
 
-/// How long the first rebalance of an empty group waits for more members. Native members have their
-/// partitions soon, and those that come later are given theirs without stopping the others, so there
-/// is little to be won by waiting.
-const INITIAL_DELAY_MS: u32 = 100;
-
 impl<E: Env> Session<E> {
     pub(super) async fn join_group(&self, request: JoinGroupRequest) -> JoinGroupResponse {
         let group = request.group.clone();
@@ -91,7 +86,7 @@ impl<E: Env> Session<E> {
             protocol_type: CONSUMER_PROTOCOL_TYPE.to_owned(),
             session_timeout_ms: request.session_timeout_ms,
             rebalance_timeout_ms: request.rebalance_timeout_ms,
-            initial_delay_ms: INITIAL_DELAY_MS,
+            initial_delay_ms: self.broker.group_settings().native_initial_delay_ms,
             needs_member_id: true,
             can_skip_assignment: true,
             assignor: Assignor::Coordinator,

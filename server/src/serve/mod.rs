@@ -394,6 +394,7 @@ impl Node {
         let groups = &self.config.groups;
         GroupSettings {
             partitions: groups.partitions,
+            native_initial_delay_ms: millis(groups.native_initial_rebalance_delay_ms),
             rules: GroupRules {
                 min_session_timeout_ms: millis(groups.min_session_timeout_ms),
                 max_session_timeout_ms: millis(groups.max_session_timeout_ms),

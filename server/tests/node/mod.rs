@@ -179,11 +179,16 @@ pub fn rules() -> Rules {
 impl Node {
     /// Starts a node over the disk of `env`.
     pub async fn start(env: &SimulatedEnv, shards: u16) -> Node {
-        Node::start_with(env, shards, None).await
+        Node::start_with(env, shards, None, GroupSettings::default()).await
     }
 
-    /// Starts a node that may have a bug.
-    pub async fn start_with(env: &SimulatedEnv, shards: u16, bug: Option<Bug>) -> Node {
+    /// Starts a node with these settings, which may have a bug.
+    pub async fn start_with(
+        env: &SimulatedEnv,
+        shards: u16,
+        bug: Option<Bug>,
+        groups: GroupSettings,
+    ) -> Node {
         env.create_directory(Path::new("/data"))
             .await
             .expect("made");
@@ -204,7 +209,7 @@ impl Node {
             let limits = BrokerLimits {
                 response_bytes: 8 << 20,
                 fetch_bytes: 4 << 20,
-                groups: GroupSettings::default(),
+                groups: groups.clone(),
             };
             let identity = NodeIdentity {
                 cluster_id: 1,

@@ -137,8 +137,8 @@ pub struct GroupConfig {
     pub assignors: Vec<Assignor>,
     /// The broker takes the member for dead when it has not heard of it for so long, and gives its
     /// partitions to others. Heartbeats are sent three times in this time, whether or not the
-    /// application comes for records. A rebalance is noticed with a heartbeat, so that a shorter
-    /// time makes for quicker rebalances.
+    /// application comes for records, and a few times more soon after a rebalance. A rebalance is
+    /// noticed with a heartbeat, so that a shorter time makes for quicker rebalances.
     pub session_timeout: Duration,
     /// An application that does not come for records for so long is taken for stuck: the member
     /// leaves the group, and joins again when the application comes. A rebalance waits this long for

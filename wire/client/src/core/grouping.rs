@@ -2,6 +2,7 @@
 
 use millrace_wire::native::Response;
 
+use super::consumer::Progress;
 use super::group::{CommitId, Effect, Exchange, Group, Turn};
 use super::metadata::PartitionKey;
 use super::random::Backoff;
@@ -35,7 +36,7 @@ impl Core {
     }
 
     /// The application comes for records; it has come this far with those that it was given.
-    pub fn group_came(&mut self, now: Time, id: ConsumerId, done: &[(TopicPartition, i64)]) {
+    pub fn group_came(&mut self, now: Time, id: ConsumerId, done: &[(TopicPartition, Progress)]) {
         self.with_group(now, id, |group| group.came(now, done));
     }
 
@@ -69,7 +70,7 @@ impl Core {
         &mut self,
         now: Time,
         id: ConsumerId,
-        done: &[(TopicPartition, i64)],
+        done: &[(TopicPartition, Progress)],
         offsets: Option<Vec<GroupOffset>>,
     ) -> CommitId {
         let commit = CommitId(self.next_commit);

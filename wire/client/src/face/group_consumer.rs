@@ -14,6 +14,7 @@ use super::client::Handle;
 use super::consumer::Consumer;
 use super::shared::Shared;
 use crate::core::ConsumerId;
+use crate::core::consumer::Progress;
 use crate::core::group::CommitId;
 use crate::{
     Client, ClientError, ConsumedRecord, GroupConfig, GroupEvent, GroupOffset, Start,
@@ -63,7 +64,7 @@ pub struct GroupConsumer {
     inner: Consumer,
     /// Where the partitions stand of which records were given out last: done when the application
     /// comes back.
-    handed: BTreeMap<TopicPartition, i64>,
+    handed: BTreeMap<TopicPartition, Progress>,
 }
 
 /// The application is waiting for records as long as this lives.
@@ -73,7 +74,7 @@ struct Here {
 }
 
 impl Here {
-    fn come(consumer: &Consumer, done: &[(TopicPartition, i64)]) -> Here {
+    fn come(consumer: &Consumer, done: &[(TopicPartition, Progress)]) -> Here {
         let (shared, id) = (consumer.client.shared.clone(), consumer.id);
         shared.with(|inner, now| inner.core.group_came(now, id, done));
         Here { shared, id }
@@ -176,9 +177,9 @@ impl GroupConsumer {
             if last.replace((topic, partition)) == Some((topic, partition)) {
                 continue;
             }
-            if let Some(position) = self.inner.reader.position(topic, partition) {
+            if let Some(progress) = self.inner.reader.progress(topic, partition) {
                 let place = TopicPartition::new(topic.clone(), partition);
-                self.handed.insert(place, position);
+                self.handed.insert(place, progress);
             }
         }
         Ok(Some(GroupEvent::Records(records)))
@@ -203,7 +204,7 @@ impl GroupConsumer {
 
     async fn await_commit(
         &self,
-        done: &[(TopicPartition, i64)],
+        done: &[(TopicPartition, Progress)],
         offsets: Option<Vec<GroupOffset>>,
     ) -> Result<(), ClientError> {
         let (sender, result) = oneshot::channel();

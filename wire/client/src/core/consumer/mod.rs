@@ -36,7 +36,7 @@ use millrace_wire::batch::{BatchError, BatchHeader, iter_batches};
 pub(crate) use fetches::Draft;
 pub use fetches::FetchId;
 use fetches::FetchTable;
-pub use reader::Reader;
+pub use reader::{Progress, Reader};
 
 use super::metadata::PartitionKey;
 use super::time::Time;

@@ -4,17 +4,53 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millrace_wire::batch::{DEFAULT_MAX_UNCOMPRESSED_BYTES, Records, batch_len};
+use millrace_wire::batch::{BatchHeader, DEFAULT_MAX_UNCOMPRESSED_BYTES, Records, batch_len};
 
 use super::Chunk;
 use crate::{ClientError, ConsumedRecord};
+
+/// How far reading has come in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The next record to be read.
+    pub offset: i64,
+    /// Leader epoch of the last one that was, where it is known.
+    pub leader_epoch: Option<i32>,
+}
+
+impl Progress {
+    /// Come here without reading.
+    #[must_use]
+    pub fn at(offset: i64) -> Progress {
+        Progress {
+            offset,
+            leader_epoch: None,
+        }
+    }
+
+    /// Past the whole of this batch, if that is further.
+    fn past(self, header: &BatchHeader) -> Progress {
+        match header.next_offset().0 {
+            end if end > self.offset => Progress::through(end, header),
+            _ => self,
+        }
+    }
+
+    /// Past records of this batch up to `offset`.
+    fn through(offset: i64, header: &BatchHeader) -> Progress {
+        Progress {
+            offset,
+            leader_epoch: Some(header.leader_epoch).filter(|epoch| *epoch >= 0),
+        }
+    }
+}
 
 /// Verifies, expands and cuts up chunks, and knows what was handed out. It holds one batch expanded
 /// at a time.
 #[derive(Debug, Default)]
 pub struct Reader {
     current: Option<Current>,
-    positions: BTreeMap<(Arc<str>, u32), i64>,
+    positions: BTreeMap<(Arc<str>, u32), Progress>,
 }
 
 #[derive(Debug)]
@@ -22,8 +58,8 @@ struct Current {
     chunk: Chunk,
     /// The batch that is being read.
     records: Option<Records>,
-    /// The next offset wanted.
-    offset: i64,
+    /// The next offset wanted, and what was read before it.
+    progress: Progress,
 }
 
 impl Reader {
@@ -36,6 +72,13 @@ impl Reader {
     /// The offset of the next record to be handed out of this partition, if any was.
     #[must_use]
     pub fn position(&self, topic: &str, partition: u32) -> Option<i64> {
+        self.progress(topic, partition)
+            .map(|progress| progress.offset)
+    }
+
+    /// How far handing out has come in this partition, if anything was.
+    #[must_use]
+    pub fn progress(&self, topic: &str, partition: u32) -> Option<Progress> {
         self.positions.get(&(Arc::from(topic), partition)).copied()
     }
 
@@ -54,16 +97,16 @@ impl Reader {
         self.current
             .as_ref()
             .filter(of)
-            .map(|current| current.offset)
+            .map(|current| current.progress.offset)
     }
 
     /// Begins to read a chunk. The one before must be finished.
     pub fn begin(&mut self, chunk: Chunk) {
-        let offset = chunk.offset;
+        let progress = Progress::at(chunk.offset);
         self.current = Some(Current {
             chunk,
             records: None,
-            offset,
+            progress,
         });
     }
 
@@ -101,7 +144,7 @@ impl Reader {
         let read = current.read(most, out);
         if out.len() > before || matches!(read, Ok(Finished::Yes)) {
             let key = (current.chunk.topic.clone(), current.chunk.partition);
-            self.positions.insert(key, current.offset);
+            self.positions.insert(key, current.progress);
         }
         match read {
             Ok(Finished::Yes) => Ok(()),
@@ -112,7 +155,7 @@ impl Reader {
             Err(reason) => Err(ClientError::Corrupt {
                 topic: current.chunk.topic.to_string(),
                 partition: current.chunk.partition,
-                offset: current.offset,
+                offset: current.progress.offset,
                 reason,
             }),
         }
@@ -135,7 +178,7 @@ impl Current {
                     .map_err(|error| error.to_string())?;
                 // A control batch tells of transactions, not of data; its offsets are passed over.
                 if records.header().attributes.is_control() {
-                    self.offset = self.offset.max(records.header().next_offset().0);
+                    self.progress = self.progress.past(records.header());
                 } else {
                     self.records = Some(records);
                 }
@@ -143,14 +186,14 @@ impl Current {
             };
             match records.next() {
                 None => {
-                    self.offset = self.offset.max(records.header().next_offset().0);
+                    self.progress = self.progress.past(records.header());
                     self.records = None;
                 }
                 Some(Err(error)) => return Err(error.to_string()),
                 // The batch may begin before what was asked for.
-                Some(Ok(record)) if record.offset.0 < self.offset => {}
+                Some(Ok(record)) if record.offset.0 < self.progress.offset => {}
                 Some(Ok(record)) => {
-                    self.offset = record.offset.0 + 1;
+                    self.progress = Progress::through(record.offset.0 + 1, records.header());
                     out.push(ConsumedRecord {
                         topic: self.chunk.topic.clone(),
                         partition: self.chunk.partition,

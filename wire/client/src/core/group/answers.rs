@@ -189,7 +189,7 @@ impl Group {
         self.phase = Phase::Stable;
         self.step = Attempt::default();
         self.confirm(out);
-        self.heartbeat.not_before = out.sent.plus(self.config.session_timeout / 3);
+        self.heartbeat.hasten(out.sent);
         let mut places = BTreeSet::new();
         for topic in answer.assignment {
             let name: Arc<str> = topic.name.into();
@@ -256,7 +256,7 @@ impl Group {
         match error {
             None | Some((Verdict::Rejoin, _)) => {
                 self.confirm(out);
-                self.heartbeat.failures = 0;
+                self.heartbeat.answered();
                 if was_in_doubt {
                     self.effects.push_back(Effect::News);
                 }
@@ -264,12 +264,7 @@ impl Group {
                     self.rejoin();
                 }
             }
-            Some((Verdict::Retry, _)) => {
-                let interval = self.config.session_timeout / 3;
-                self.heartbeat.failures += 1;
-                let pause = pauses(self.heartbeat.failures).min(interval);
-                self.heartbeat.not_before = now.plus(pause);
-            }
+            Some((Verdict::Retry, _)) => self.heartbeat.failed(now, pauses),
             // While it joins, the answer to that tells more.
             Some((Verdict::Lost { keeps_id }, error)) => {
                 if let Phase::Stable | Phase::Revoking(_) = self.phase {
@@ -309,7 +304,9 @@ impl Group {
                     ClientError::check(&told.status),
                     commit.positions.get(&place),
                 ) {
-                    (Ok(()), Some((offset, _))) => self.held.committed(&place, *offset),
+                    (Ok(()), Some(position)) => {
+                        self.held.committed(&place, position.progress.offset);
+                    }
                     (Ok(()), None) => {}
                     // What is wrong with one partition does not pass: its topic is gone, or the text
                     // is too long.

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use millrace_wire::native::messages::{CommitPartition, CommitTopic};
 
-use crate::TopicPartition;
+use crate::core::consumer::Progress;
 use crate::core::time::Time;
+use crate::{GroupOffset, TopicPartition};
 
 /// A commit that an application waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +15,9 @@ pub struct CommitId(pub u64);
 
 /// The most commits that wait. An application that has so many under way does not wait for any.
 pub(super) const MAX_COMMITS: usize = 64;
+
+/// The leader epoch of records that were not read, as it is sent.
+const UNKNOWN_EPOCH: i32 = -1;
 
 /// Who wants to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +32,36 @@ pub(super) enum Waiter {
     Parting,
 }
 
+/// What is noted of a partition.
+#[derive(Clone, Debug)]
+pub(super) struct Position {
+    pub(super) progress: Progress,
+    metadata: String,
+}
+
+impl From<Progress> for Position {
+    fn from(progress: Progress) -> Position {
+        Position {
+            progress,
+            metadata: String::new(),
+        }
+    }
+}
+
+impl From<GroupOffset> for Position {
+    /// Of an offset that the application names it is not known what was read before it.
+    fn from(offset: GroupOffset) -> Position {
+        Position {
+            progress: Progress::at(offset.offset),
+            metadata: offset.metadata,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Commit {
     pub(super) waiter: Waiter,
-    pub(super) positions: BTreeMap<TopicPartition, (i64, String)>,
+    pub(super) positions: BTreeMap<TopicPartition, Position>,
     /// Of which generation the positions are.
     pub(super) generation: i32,
     pub(super) until: Time,
@@ -82,7 +112,7 @@ impl Commit {
     /// The positions as they are sent.
     pub(super) fn topics(&self) -> Vec<CommitTopic> {
         let mut topics: Vec<CommitTopic> = Vec::new();
-        for (place, (offset, metadata)) in &self.positions {
+        for (place, position) in &self.positions {
             if topics
                 .last()
                 .is_none_or(|topic| *topic.name != *place.topic)
@@ -95,9 +125,9 @@ impl Commit {
             if let Some(topic) = topics.last_mut() {
                 topic.partitions.push(CommitPartition {
                     partition: place.partition,
-                    offset: *offset,
-                    leader_epoch: -1,
-                    metadata: metadata.clone(),
+                    offset: position.progress.offset,
+                    leader_epoch: position.progress.leader_epoch.unwrap_or(UNKNOWN_EPOCH),
+                    metadata: position.metadata.clone(),
                 });
             }
         }

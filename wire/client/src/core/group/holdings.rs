@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millrace_wire::native::messages::GroupTopic;
 
+use crate::core::consumer::Progress;
 use crate::{GroupEvent, TopicPartition};
 
 /// Whether it is known where to begin.
@@ -24,7 +25,7 @@ struct Held {
     told: bool,
     beginning: Beginning,
     /// Up to here the application has come: it was given the records before this and came back.
-    done: Option<i64>,
+    done: Option<Progress>,
     /// What the group has noted.
     committed: Option<i64>,
 }
@@ -143,30 +144,30 @@ impl Holdings {
     }
 
     /// The application has come this far. What it does not know to have it was not given lately.
-    pub(super) fn done(&mut self, place: &TopicPartition, offset: i64) {
+    pub(super) fn done(&mut self, place: &TopicPartition, progress: Progress) {
         let held = match self.owned.get_mut(place) {
             Some(held) => Some(held),
             None => self.leaving.get_mut(place),
         };
         if let Some(held) = held.filter(|held| held.told) {
-            held.done = Some(offset);
+            held.done = Some(progress);
         }
     }
 
     /// Reading has begun here.
-    pub(super) fn begun(&mut self, place: &TopicPartition, offset: i64) {
+    pub(super) fn begun(&mut self, place: &TopicPartition, at: Progress) {
         if let Some(held) = self.owned.get_mut(place) {
-            held.done.get_or_insert(offset);
+            held.done.get_or_insert(at);
         }
     }
 
     /// The application goes on elsewhere: here, if that is known. Tells whether it is owned.
-    pub(super) fn sought(&mut self, place: &TopicPartition, offset: Option<i64>) -> bool {
+    pub(super) fn sought(&mut self, place: &TopicPartition, to: Option<Progress>) -> bool {
         let Some(held) = self.owned.get_mut(place) else {
             return false;
         };
         held.beginning = Beginning::Known;
-        held.done = offset;
+        held.done = to;
         true
     }
 
@@ -201,7 +202,7 @@ impl Holdings {
         match self.owned.get_mut(place) {
             Some(held) if held.beginning == Beginning::Asked => {
                 held.beginning = Beginning::Known;
-                held.done = committed;
+                held.done = committed.map(Progress::at);
                 held.committed = committed;
                 true
             }
@@ -211,10 +212,10 @@ impl Holdings {
 
     /// What the application has done and the group has not noted: of all partitions, or of those
     /// that are being given up.
-    pub(super) fn to_commit(&self, only_leaving: bool) -> BTreeMap<TopicPartition, i64> {
+    pub(super) fn to_commit(&self, only_leaving: bool) -> BTreeMap<TopicPartition, Progress> {
         let owned = self.owned.iter().filter(|_| !only_leaving);
         let all = owned.chain(&self.leaving);
-        let new = all.filter(|(_, held)| held.done != held.committed);
+        let new = all.filter(|(_, held)| held.done.map(|done| done.offset) != held.committed);
         new.filter_map(|(place, held)| Some((place.clone(), held.done?)))
             .collect()
     }

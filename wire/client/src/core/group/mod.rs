@@ -11,6 +11,10 @@
 //! of those partitions are handed out, it is told, and when it comes back what it has done is
 //! committed.
 //!
+//! That second joining makes another rebalance, of which the others hear with a heartbeat again. They
+//! would wait for it for as long as for the first, so the first heartbeats of a generation come
+//! earlier than those that follow.
+//!
 //! # Whether it is still a member
 //!
 //! Heartbeats are sent all the time, during a rebalance too. What the broker last confirmed holds for
@@ -21,7 +25,9 @@
 //! no generation has begun meanwhile.
 
 mod answers;
+mod asks;
 mod commits;
+mod heartbeats;
 mod holdings;
 mod topics;
 
@@ -29,13 +35,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use millrace_wire::native::Request;
-use millrace_wire::native::messages::*;
 
 pub use commits::CommitId;
-use commits::{Commit, Commits, Waiter};
+use commits::{Commit, Commits, Position, Waiter};
+use heartbeats::Heartbeats;
 use holdings::Holdings;
 use topics::Topics;
 
+use super::consumer::Progress;
 use super::time::Time;
 use crate::{Assignor, ClientError, GroupConfig, GroupEvent, GroupOffset, Start, TopicPartition};
 
@@ -182,7 +189,7 @@ pub(crate) struct Group {
     next_number: u64,
     /// Of joining, syncing and leaving.
     step: Attempt,
-    heartbeat: Attempt,
+    heartbeat: Heartbeats,
     offsets: Attempt,
     topics_failures: u32,
     confirmed_until: Time,
@@ -211,6 +218,7 @@ impl Group {
         Ok(Group {
             topics: Topics::new(&config.subscription, metadata_max_age)?,
             auto_commit_at: config.auto_commit.map(|interval| now.plus(interval)),
+            heartbeat: Heartbeats::new(config.session_timeout),
             config,
             request_timeout,
             phase: Phase::Joining,
@@ -224,7 +232,6 @@ impl Group {
             out: BTreeMap::new(),
             next_number: 0,
             step: Attempt::default(),
-            heartbeat: Attempt::default(),
             offsets: Attempt::default(),
             topics_failures: 0,
             confirmed_until: Time::default(),
@@ -271,7 +278,7 @@ impl Group {
     // ---- What the application does.
 
     /// The application comes for records, and has come this far with what it was given before.
-    pub(crate) fn came(&mut self, now: Time, done: &[(TopicPartition, i64)]) {
+    pub(crate) fn came(&mut self, now: Time, done: &[(TopicPartition, Progress)]) {
         self.presence = Presence::Here;
         self.dirty = true;
         self.note_done(done);
@@ -283,9 +290,9 @@ impl Group {
     }
 
     /// The application has come this far.
-    pub(crate) fn note_done(&mut self, done: &[(TopicPartition, i64)]) {
+    pub(crate) fn note_done(&mut self, done: &[(TopicPartition, Progress)]) {
         done.iter()
-            .for_each(|(place, offset)| self.held.done(place, *offset));
+            .for_each(|(place, progress)| self.held.done(place, *progress));
     }
 
     /// The application goes away to work.
@@ -319,25 +326,25 @@ impl Group {
 
     /// Reading has begun here.
     pub(crate) fn begun(&mut self, place: &TopicPartition, offset: i64) {
-        self.held.begun(place, offset);
+        self.held.begun(place, Progress::at(offset));
     }
 
     /// The application goes on elsewhere. Tells whether the partition is the member's.
     pub(crate) fn sought(&mut self, place: &TopicPartition, to: Start) -> bool {
-        let offset = match to {
-            Start::Offset(offset) => Some(offset),
+        let progress = match to {
+            Start::Offset(offset) => Some(Progress::at(offset)),
             _ => None,
         };
-        self.held.sought(place, offset)
+        self.held.sought(place, progress)
     }
 
     /// Commits these offsets, or all that the application has done.
     pub(crate) fn commit(&mut self, now: Time, id: CommitId, offsets: Option<Vec<GroupOffset>>) {
         self.dirty = true;
-        let positions: BTreeMap<TopicPartition, (i64, String)> = match offsets {
+        let positions: BTreeMap<TopicPartition, Position> = match offsets {
             Some(offsets) => offsets
                 .into_iter()
-                .map(|offset| (offset.place, (offset.offset, offset.metadata)))
+                .map(|offset| (offset.place.clone(), Position::from(offset)))
                 .collect(),
             None => unnamed(self.held.to_commit(false)),
         };
@@ -386,6 +393,7 @@ impl Group {
 
     fn start_joining(&mut self) {
         self.phase = Phase::Joining;
+        self.heartbeat.calm_down();
         self.has_lost_join = false;
         self.step = Attempt::default();
     }
@@ -405,6 +413,7 @@ impl Group {
         self.effects.push_back(Effect::Stop(places));
         if has_to_know {
             self.phase = Phase::Revoking(Revoking::Untold);
+            self.heartbeat.calm_down();
             self.effects.push_back(Effect::News);
         } else {
             self.start_joining();
@@ -502,7 +511,7 @@ impl Group {
         &mut self,
         now: Time,
         waiter: Waiter,
-        positions: BTreeMap<TopicPartition, (i64, String)>,
+        positions: BTreeMap<TopicPartition, Position>,
     ) {
         self.commits.add(Commit {
             waiter,
@@ -530,297 +539,10 @@ impl Group {
             }
         }
     }
-
-    // ---- What is to be asked.
-
-    /// The next thing to ask, if there is one and it is time.
-    pub(crate) fn next(&mut self, now: Time) -> Option<Exchange> {
-        self.pass_time(now);
-        [
-            self.wants_topics(now).then_some(Exchange::Topics),
-            self.next_step(now),
-            self.wants_heartbeat(now).then_some(Exchange::Heartbeat),
-            self.wants_offsets(now).then_some(Exchange::Offsets),
-            self.wants_commit(now).then_some(Exchange::Commit),
-        ]
-        .into_iter()
-        .flatten()
-        .find(|exchange| !self.out.contains_key(exchange))
-    }
-
-    /// What follows from the time alone.
-    fn pass_time(&mut self, now: Time) {
-        if self.away_at().is_some_and(|at| at <= now) {
-            self.step_away();
-        }
-        if self.phase == Phase::Stable
-            && self
-                .topics
-                .names()
-                .is_some_and(|names| names != self.joined_topics)
-        {
-            self.rejoin();
-        }
-        while self.commits.deadline().is_some_and(|until| until <= now) {
-            self.out.remove(&Exchange::Commit);
-            if let Some(commit) = self.commits.finish() {
-                let error = ClientError::TimedOut {
-                    what: "the commit".into(),
-                    after: self.request_timeout,
-                    last: None,
-                };
-                self.tell(commit.waiter, Err(error));
-            }
-        }
-        if let (Some(at), Some(interval)) = (self.auto_commit_at, self.config.auto_commit)
-            && at <= now
-        {
-            self.auto_commit_at = Some(now.plus(interval));
-            let done = self.held.to_commit(false);
-            if self.commits.is_empty() && !done.is_empty() && self.is_in_generation() {
-                self.add_commit(now, Waiter::Timer, unnamed(done));
-            }
-        }
-        if let Phase::Leaving {
-            until,
-            is_committing,
-        } = self.phase
-        {
-            self.part(now >= until, is_committing);
-        }
-    }
-
-    /// Leaves as soon as there is nothing else to do. Static members stay in the group: their session
-    /// decides how long their partitions wait for them.
-    fn part(&mut self, is_late: bool, is_committing: bool) {
-        let is_leaving = self.farewell.is_some() || self.out.contains_key(&Exchange::Leave);
-        if is_late {
-            self.end();
-        } else if is_committing || is_leaving {
-            // The answer tells.
-        } else if self.config.instance_id.is_some() {
-            self.end();
-        } else if !self.member_id.is_empty() {
-            self.farewell = Some(std::mem::take(&mut self.member_id));
-        } else if !self.out.contains_key(&Exchange::Join) {
-            self.end();
-        }
-    }
-
-    /// When the application counts as stuck.
-    fn away_at(&self) -> Option<Time> {
-        let is_member = matches!(
-            self.phase,
-            Phase::Joining | Phase::Syncing | Phase::Stable | Phase::Revoking(_)
-        );
-        match self.presence {
-            Presence::Since(since) if is_member => Some(since.plus(self.config.max_poll_interval)),
-            _ => None,
-        }
-    }
-
-    fn wants_topics(&self, now: Time) -> bool {
-        let reads = !matches!(
-            self.phase,
-            Phase::Leaving { .. } | Phase::Away | Phase::Over | Phase::Failed(_)
-        );
-        reads && self.topics.due().is_some_and(|due| due <= now)
-    }
-
-    fn next_step(&self, now: Time) -> Option<Exchange> {
-        if self.farewell.is_some() && self.step.is_ripe(now) {
-            return Some(Exchange::Leave);
-        }
-        match self.phase {
-            Phase::Joining if self.topics.names().is_some() && self.step.is_ripe(now) => {
-                Some(Exchange::Join)
-            }
-            Phase::Syncing if self.step.is_ripe(now) => Some(Exchange::Sync),
-            _ => None,
-        }
-    }
-
-    fn beats(&self) -> bool {
-        let is_member = !matches!(self.phase, Phase::Away | Phase::Over | Phase::Failed(_));
-        is_member && self.is_in_generation()
-    }
-
-    fn wants_heartbeat(&self, now: Time) -> bool {
-        self.beats() && self.heartbeat.is_ripe(now)
-    }
-
-    fn wants_offsets(&self, now: Time) -> bool {
-        self.held.has_unasked() && self.offsets.is_ripe(now) && self.beats()
-    }
-
-    /// A commit waits while a generation begins: the group takes none then.
-    fn wants_commit(&self, now: Time) -> bool {
-        !self.commits.is_empty()
-            && self.commits.not_before <= now
-            && self.beats()
-            && self.phase != Phase::Syncing
-    }
-
-    /// Asks it.
-    pub(crate) fn ask(&mut self, now: Time, exchange: Exchange) -> Ask {
-        let number = self.next_number;
-        self.next_number += 1;
-        let out = Out {
-            number,
-            sent: now,
-            generation: self.generation,
-        };
-        self.out.insert(exchange, out);
-        if exchange == Exchange::Join && self.has_lost_join {
-            // What it answers settles whether a generation has begun.
-            self.heartbeat.not_before = now;
-        }
-        let (request, patience) = match exchange {
-            Exchange::Join => (self.join_request().into(), self.long_patience()),
-            Exchange::Sync => (
-                SyncGroupRequest {
-                    group: self.config.group.clone(),
-                    member: self.member(),
-                    assignor: self.assignor.clone(),
-                }
-                .into(),
-                self.long_patience(),
-            ),
-            Exchange::Heartbeat => {
-                self.heartbeat.not_before = now.plus(self.config.session_timeout / 3);
-                let request = HeartbeatRequest {
-                    group: self.config.group.clone(),
-                    member: self.member(),
-                };
-                // One that takes longer says that the connection is dead, while there is still time
-                // for another.
-                let patience = self.request_timeout.min(self.config.session_timeout / 2);
-                (request.into(), patience)
-            }
-            Exchange::Leave => (self.leave_request().into(), self.request_timeout),
-            Exchange::Commit => (self.commit_request().into(), self.request_timeout),
-            Exchange::Offsets => (
-                FetchOffsetsRequest {
-                    group: self.config.group.clone(),
-                    member: None,
-                    partitions: Some(PartitionList {
-                        topics: self.held.ask(),
-                    }),
-                }
-                .into(),
-                self.request_timeout,
-            ),
-            Exchange::Topics => (
-                MetadataRequest { topics: None }.into(),
-                self.request_timeout,
-            ),
-        };
-        Ask {
-            number,
-            request,
-            patience,
-        }
-    }
-
-    /// Of requests that wait for the other members.
-    fn long_patience(&self) -> Duration {
-        self.config
-            .max_poll_interval
-            .saturating_add(self.request_timeout)
-    }
-
-    fn member(&self) -> GroupMember {
-        GroupMember {
-            member_id: self.member_id.clone(),
-            instance_id: self.config.instance_id.clone(),
-            generation: self.generation,
-        }
-    }
-
-    fn join_request(&mut self) -> JoinGroupRequest {
-        let topics = self.topics.names().unwrap_or_default().to_vec();
-        self.joined_topics.clone_from(&topics);
-        let names = self.config.assignors.iter().map(|assignor| assignor.name());
-        JoinGroupRequest {
-            group: self.config.group.clone(),
-            member_id: self.member_id.clone(),
-            instance_id: self.config.instance_id.clone(),
-            topics,
-            owned: self.held.by_topic(),
-            // Of the generation that it joined last: nobody else can have been given them since, even
-            // if it never heard what that generation gave it.
-            owned_generation: self.generation,
-            assignors: names.map(str::to_owned).collect(),
-            session_timeout_ms: millis(self.config.session_timeout),
-            rebalance_timeout_ms: millis(self.config.max_poll_interval),
-        }
-    }
-
-    fn leave_request(&mut self) -> LeaveGroupRequest {
-        self.left_as = self.farewell.take();
-        LeaveGroupRequest {
-            group: self.config.group.clone(),
-            members: vec![LeavingMember {
-                member_id: self.left_as.clone().unwrap_or_default(),
-                instance_id: None,
-            }],
-        }
-    }
-
-    fn commit_request(&mut self) -> CommitOffsetsRequest {
-        CommitOffsetsRequest {
-            group: self.config.group.clone(),
-            member: Some(self.member()),
-            topics: self
-                .commits
-                .first()
-                .map(|commit| commit.topics())
-                .unwrap_or_default(),
-        }
-    }
-
-    /// When [`Group::next`] may have something that it has not now, if nothing happens until then.
-    pub(crate) fn deadline(&self, now: Time) -> Option<Time> {
-        let unless_out =
-            |exchange: Exchange, at: Option<Time>| at.filter(|_| !self.out.contains_key(&exchange));
-        let steps =
-            matches!(self.phase, Phase::Joining | Phase::Syncing) || self.farewell.is_some();
-        let leaving = match self.phase {
-            Phase::Leaving { until, .. } => Some(until),
-            _ => None,
-        };
-        let commits = !self.commits.is_empty();
-        [
-            self.away_at(),
-            leaving,
-            steps.then_some(self.step.not_before),
-            self.auto_commit_at.filter(|_| self.beats()),
-            self.commits.deadline(),
-            unless_out(Exchange::Topics, self.topics.due()),
-            unless_out(
-                Exchange::Heartbeat,
-                self.beats().then_some(self.heartbeat.not_before),
-            ),
-            unless_out(
-                Exchange::Offsets,
-                self.held.has_unasked().then_some(self.offsets.not_before),
-            ),
-            unless_out(Exchange::Commit, commits.then_some(self.commits.not_before)),
-        ]
-        .into_iter()
-        .flatten()
-        .filter(|at| *at > now)
-        .min()
-    }
 }
 
-fn unnamed(positions: BTreeMap<TopicPartition, i64>) -> BTreeMap<TopicPartition, (i64, String)> {
-    let positions = positions.into_iter();
-    positions
-        .map(|(place, offset)| (place, (offset, String::new())))
+fn unnamed(done: BTreeMap<TopicPartition, Progress>) -> BTreeMap<TopicPartition, Position> {
+    let done = done.into_iter();
+    done.map(|(place, progress)| (place, Position::from(progress)))
         .collect()
-}
-
-fn millis(time: Duration) -> u32 {
-    time.as_millis().try_into().unwrap_or(u32::MAX)
 }

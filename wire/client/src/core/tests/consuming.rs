@@ -28,7 +28,11 @@ pub(super) fn store_in(
     for value in values {
         builder.push(1, None, Some(value.as_bytes()), &[]).unwrap();
     }
-    let batch: BytesMut = builder.build().unwrap();
+    store_batch(world, topic, partition, builder.build().unwrap());
+}
+
+/// Stores a batch as it is.
+pub(super) fn store_batch(world: &mut World, topic: &str, partition: u32, mut batch: BytesMut) {
     let partitions = vec![ProducePartition {
         partition,
         batch_bytes: batch.len() as u32,
@@ -43,7 +47,7 @@ pub(super) fn store_in(
         topics,
     };
     let shard = world.log.owner(partition);
-    world.log.produce(shard, request, &mut batch.clone());
+    world.log.produce(shard, request, &mut batch);
 }
 
 pub(super) fn numbers(range: std::ops::Range<usize>) -> impl Iterator<Item = String> {

@@ -1,176 +1,16 @@
 //! Members of groups.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millrace_wire::native::Request;
 
 use super::consuming::{numbers, store, store_in};
-use super::coordinator::Group;
+use super::member::{App, committed, generation, group_config, is_join, places, run, world};
 use super::world::{Fate, World, config, ms};
-use crate::core::consumer::Reader;
-use crate::core::group::CommitId;
-use crate::core::{ConsumerId, Time};
+use crate::core::Time;
 use crate::{
-    Assignor, ClientConfig, ClientError, ErrorCode, GroupConfig, GroupEvent, GroupOffset,
-    OffsetReset, Start, TopicPartition,
+    ClientConfig, ClientError, ErrorCode, GroupConfig, GroupEvent, OffsetReset, TopicPartition,
 };
-
-/// An application with a member of a group, as the tokio face would serve it.
-pub(super) struct App {
-    pub(super) id: ConsumerId,
-    reader: Reader,
-    handed: BTreeMap<TopicPartition, i64>,
-    /// What it was told, but for records.
-    events: Vec<GroupEvent>,
-    /// What it was given: partition, offset.
-    pub(super) seen: Vec<(String, u32, i64)>,
-    failures: Vec<ClientError>,
-}
-
-pub(super) fn group_config() -> GroupConfig {
-    GroupConfig {
-        session_timeout: ms(6_000),
-        max_poll_interval: ms(30_000),
-        auto_offset_reset: OffsetReset::Earliest,
-        ..GroupConfig::new("g", ["t"])
-    }
-}
-
-impl App {
-    pub(super) fn start(world: &mut World, config: GroupConfig) -> App {
-        let id = world.core.open_group(world.now, config).unwrap();
-        world.settle();
-        App {
-            id,
-            reader: Reader::new(),
-            handed: BTreeMap::new(),
-            events: Vec::new(),
-            seen: Vec::new(),
-            failures: Vec::new(),
-        }
-    }
-
-    /// Comes for one thing, and goes away to work on it.
-    pub(super) fn poll_once(&mut self, world: &mut World) -> Option<GroupEvent> {
-        let done: Vec<_> = std::mem::take(&mut self.handed).into_iter().collect();
-        world.core.group_came(world.now, self.id, &done);
-        world.settle();
-        let event = self.take(world);
-        world.core.group_went(world.now, self.id);
-        world.settle();
-        match &event {
-            Some(GroupEvent::Records(records)) => {
-                for record in records {
-                    let place = (record.topic.to_string(), record.partition, record.offset);
-                    self.seen.push(place);
-                    let place = TopicPartition::new(record.topic.clone(), record.partition);
-                    self.handed.insert(place, record.offset + 1);
-                }
-            }
-            Some(event) => self.events.push(event.clone()),
-            None => {}
-        }
-        event
-    }
-
-    fn take(&mut self, world: &mut World) -> Option<GroupEvent> {
-        let turn = world
-            .core
-            .group_turn(world.now, self.id)
-            .expect("it is one");
-        for place in &turn.stopped {
-            self.reader.forget(&place.topic, place.partition);
-        }
-        if turn.event.is_some() {
-            return turn.event;
-        }
-        self.failures.extend(turn.failure);
-        if !turn.may_read {
-            return None;
-        }
-        let mut records = Vec::new();
-        if !self.reader.is_reading() {
-            match world.core.take_chunk(self.id) {
-                Some(chunk) => self.reader.begin(chunk),
-                None => self
-                    .failures
-                    .extend(world.core.take_consumer_error(self.id)),
-            }
-        }
-        self.reader.read(10, &mut records).unwrap();
-        (!records.is_empty()).then_some(GroupEvent::Records(records))
-    }
-
-    /// Comes until there is nothing more, and stays away then.
-    pub(super) fn poll(&mut self, world: &mut World) {
-        while self.poll_once(world).is_some() {}
-    }
-
-    /// Takes the events since they were last taken.
-    fn events(&mut self) -> Vec<GroupEvent> {
-        std::mem::take(&mut self.events)
-    }
-
-    fn seek(&mut self, world: &mut World, partition: u32, to: Start) {
-        let place = TopicPartition::new("t", partition);
-        assert!(world.core.group_seek(world.now, self.id, &place, to));
-        self.reader.forget("t", partition);
-        self.handed.remove(&place);
-        world.settle();
-    }
-
-    fn commit(&mut self, world: &mut World, offsets: Option<Vec<GroupOffset>>) -> CommitId {
-        let done: Vec<_> = self.handed.clone().into_iter().collect();
-        let done = if offsets.is_some() { &[][..] } else { &done };
-        let commit = world.core.group_commit(world.now, self.id, done, offsets);
-        world.settle();
-        commit
-    }
-
-    pub(super) fn assignment(&self, world: &World) -> Vec<u32> {
-        let assigned = world.core.group_assignment(self.id);
-        assigned.into_iter().map(|place| place.partition).collect()
-    }
-}
-
-/// Lets time pass while these come for records all the time.
-fn run(world: &mut World, apps: &mut [&mut App], time: Duration) {
-    let until = world.now.plus(time);
-    while world.now < until {
-        world.run_for(ms(10));
-        apps.iter_mut().for_each(|app| app.poll(world));
-    }
-}
-
-fn places(partitions: impl IntoIterator<Item = u32>) -> Vec<TopicPartition> {
-    let partitions = partitions.into_iter();
-    partitions.map(|p| TopicPartition::new("t", p)).collect()
-}
-
-fn committed(world: &World, partition: u32) -> Option<i64> {
-    let group = world.coordinator.group("g");
-    let place = ("t".to_owned(), partition);
-    group.offsets.get(&place).map(|(offset, _)| *offset)
-}
-
-fn generation(world: &World) -> i32 {
-    world.coordinator.group("g").generation
-}
-
-/// A world with a topic of so many partitions, each with ten records.
-fn world(partitions: u32) -> World {
-    let mut world = World::new(2, config(), 1);
-    world.log.create("t", partitions);
-    for partition in 0..partitions {
-        store(&mut world, partition, numbers(0..10));
-    }
-    world
-}
-
-fn is_join(request: &Request) -> bool {
-    matches!(request, Request::JoinGroup(_))
-}
 
 #[test]
 fn the_first_record_comes_soon() {
@@ -218,82 +58,43 @@ fn what_stays_flows_on_while_the_rest_moves() {
 }
 
 #[test]
-fn what_is_given_up_is_committed_before_joining_again() {
-    for assignor in [Assignor::CooperativeSticky, Assignor::Range] {
-        let mut world = world(2);
-        let config = GroupConfig {
-            assignors: vec![assignor],
-            auto_commit: Some(ms(3_600_000)),
-            ..group_config()
-        };
-        let mut a = App::start(&mut world, config.clone());
-        run(&mut world, &mut [&mut a], ms(500));
-        a.events();
-        let mut b = App::start(&mut world, config);
-        // The application is told at the latest with the next heartbeat, and takes its time.
-        let mut joins = None;
-        while joins.is_none() {
-            world.run_for(ms(10));
-            if let Some(GroupEvent::Revoked(_)) = a.poll_once(&mut world) {
-                joins = Some(world.count(is_join));
-            }
-        }
-        world.run_for(ms(5_000));
-        assert_eq!(committed(&world, 1), None, "it is still at work");
-        // (The other one, which was given its id, has joined once more meanwhile.)
-        assert_eq!(world.count(is_join), joins.unwrap());
-        assert!(b.assignment(&world).is_empty());
-        world.arrived.clear();
-        run(&mut world, &mut [&mut a, &mut b], ms(3_000));
-        let first = world.arrived.iter().find(|(_, _, request)| {
-            matches!(request, Request::CommitOffsets(_) | Request::JoinGroup(_))
-        });
-        let Some((_, _, Request::CommitOffsets(commit))) = first else {
-            panic!("{assignor:?}: {first:?} came first");
-        };
-        let expected = match assignor {
-            Assignor::CooperativeSticky => vec![1],
-            _ => vec![0, 1],
-        };
-        let partitions: Vec<u32> = commit.topics[0]
-            .partitions
-            .iter()
-            .map(|p| p.partition)
-            .collect();
-        assert_eq!(partitions, expected);
-        assert_eq!(a.assignment(&world).len() + b.assignment(&world).len(), 2);
-        assert_eq!(
-            (a.seen.len(), b.seen.len()),
-            (20, 0),
-            "nothing was given out twice"
-        );
+fn the_second_round_of_a_rebalance_does_not_wait_for_heartbeats() {
+    let mut world = world(6);
+    let mut a = App::start(&mut world, group_config());
+    let mut b = App::start(&mut world, group_config());
+    run(&mut world, &mut [&mut a, &mut b], ms(12_000));
+    let (before, mut c) = (generation(&world), App::start(&mut world, group_config()));
+    while generation(&world) == before {
+        run(&mut world, &mut [&mut a, &mut b, &mut c], ms(10));
     }
+    // The older two give up a partition each, and know that they have to join again; the new one,
+    // which has none yet, hears of it.
+    let begun = world.now;
+    while c.assignment(&world).len() < 2 {
+        run(&mut world, &mut [&mut a, &mut b, &mut c], ms(10));
+    }
+    assert_eq!(generation(&world), before + 2);
+    let took = world.now.since(begun);
+    assert!(took < ms(200), "it took {took:?}");
 }
 
 #[test]
-fn records_are_committed_when_the_application_comes_back() {
+fn heartbeats_are_frequent_when_a_generation_begins_and_rare_after() {
     let mut world = world(1);
     let mut app = App::start(&mut world, group_config());
-    world.run_for(ms(500));
-    assert!(matches!(
-        app.poll_once(&mut world),
-        Some(GroupEvent::Assigned(_))
-    ));
-    assert!(matches!(
-        app.poll_once(&mut world),
-        Some(GroupEvent::Records(_))
-    ));
-    // It works on them: the place where it began is all that is known.
-    world.run_for(ms(12_000));
-    assert_eq!(committed(&world, 0), Some(0));
-    app.poll(&mut world);
-    assert_eq!(committed(&world, 0), Some(0), "not before it is time");
-    world.run_for(ms(5_000));
-    assert_eq!(committed(&world, 0), Some(10));
-    let commits = world.count(|request| matches!(request, Request::CommitOffsets(_)));
-    world.run_for(ms(20_000));
-    let later = world.count(|request| matches!(request, Request::CommitOffsets(_)));
-    assert_eq!(commits, later, "what is committed is not committed again");
+    run(&mut world, &mut [&mut app], ms(12_000));
+    let arrived = world.arrived.iter();
+    // The first comes beside the question for the member's partitions.
+    let times: Vec<u128> = arrived
+        .filter(|(_, _, request)| matches!(request, Request::Heartbeat(_)))
+        .map(|(at, _, _)| at.0.as_millis())
+        .collect();
+    let pauses: Vec<u128> = times
+        .windows(2)
+        .map(|pair| (pair[1] - pair[0] + 10) / 20 * 20)
+        .collect();
+    let expected = [100, 200, 400, 800, 1_600, 2_000, 2_000, 2_000, 2_000];
+    assert_eq!(pauses, expected);
 }
 
 #[test]
@@ -305,7 +106,7 @@ fn a_busy_application_stays_a_member_and_a_stuck_one_does_not() {
     world.run_for(ms(29_000));
     assert_eq!(world.coordinator.group("g").members.len(), 1);
     let beats = world.count(|request| matches!(request, Request::Heartbeat(_)));
-    assert!((12..17).contains(&beats), "{beats}");
+    assert!((17..20).contains(&beats), "{beats}");
     world.run_for(ms(2_000));
     assert!(world.coordinator.group("g").members.is_empty());
     let leaves = |world: &World| world.count(|request| matches!(request, Request::LeaveGroup(_)));
@@ -579,65 +380,6 @@ fn who_crashes_is_missed_after_its_session() {
 }
 
 #[test]
-fn a_commit_goes_through_a_rebalance() {
-    let mut world = world(2);
-    let config = GroupConfig {
-        auto_commit: None,
-        ..group_config()
-    };
-    let mut a = App::start(&mut world, config.clone());
-    run(&mut world, &mut [&mut a], ms(500));
-    let offset = |partition| GroupOffset {
-        metadata: "by hand".into(),
-        ..GroupOffset::new("t", partition, 5)
-    };
-    let mut times = 0;
-    world.script = Box::new(move |request| match request {
-        Request::CommitOffsets(_) if times < 3 => {
-            times += 1;
-            Fate::Refuse(ErrorCode::RebalanceInProgress)
-        }
-        _ => Fate::Serve,
-    });
-    let commit = a.commit(&mut world, Some(vec![offset(0), offset(1)]));
-    run(&mut world, &mut [&mut a], ms(1_000));
-    assert_eq!(world.committed[&commit], Ok(()));
-    let group = world.coordinator.group("g");
-    assert_eq!(group.offsets[&("t".into(), 1)], (5, "by hand".into()));
-    assert_eq!(a.assignment(&world), [0, 1]);
-    a.seek(&mut world, 0, Start::Offset(7));
-    run(&mut world, &mut [&mut a], ms(1_000));
-    let seen: Vec<i64> = a.seen.iter().rev().take(3).map(|seen| seen.2).collect();
-    assert_eq!(seen, [9, 8, 7]);
-    let commit = a.commit(&mut world, None);
-    world.run_for(ms(100));
-    assert_eq!(world.committed[&commit], Ok(()));
-    assert_eq!(
-        (committed(&world, 0), committed(&world, 1)),
-        (Some(10), Some(10))
-    );
-    let nothing = a.commit(&mut world, None);
-    assert_eq!(world.committed[&nothing], Ok(()));
-
-    // What is not there cannot be committed, and what is beside it is.
-    let commit = a.commit(&mut world, Some(vec![offset(0), offset(9)]));
-    world.run_for(ms(100));
-    let error = world.committed[&commit].clone().unwrap_err();
-    assert_eq!(error.code(), Some(ErrorCode::UnknownTopicOrPartition));
-    assert_eq!(committed(&world, 0), Some(5));
-
-    // Without a broker it fails when its time is over.
-    world.listening = false;
-    world.break_all();
-    let commit = a.commit(&mut world, Some(vec![offset(0)]));
-    world.run_for(ms(1_900));
-    assert!(!world.committed.contains_key(&commit));
-    world.run_for(ms(200));
-    let error = world.committed[&commit].clone().unwrap_err();
-    assert!(matches!(error, ClientError::TimedOut { .. }), "{error}");
-}
-
-#[test]
 fn a_pattern_sees_topics_come_and_go() {
     let config = ClientConfig {
         metadata_max_age: ms(2_000),
@@ -675,99 +417,6 @@ fn a_pattern_sees_topics_come_and_go() {
 }
 
 #[test]
-fn a_partition_without_an_offset_is_read_where_it_is_wished() {
-    let begin_at = |reset: OffsetReset| {
-        let mut world = world(2);
-        let config = GroupConfig {
-            auto_offset_reset: reset,
-            ..group_config()
-        };
-        let mut app = App::start(&mut world, config);
-        run(&mut world, &mut [&mut app], ms(500));
-        (world, app)
-    };
-    let (_, app) = begin_at(OffsetReset::Earliest);
-    assert_eq!(app.seen.len(), 20);
-    let (mut world, mut app) = begin_at(OffsetReset::Latest);
-    store(&mut world, 1, numbers(10..11));
-    world.tick();
-    run(&mut world, &mut [&mut app], ms(100));
-    assert_eq!(app.seen, [("t".to_owned(), 1, 10)]);
-    // Where it began counts, even if nothing was given out of it.
-    world.run_for(ms(5_000));
-    assert_eq!(
-        (committed(&world, 0), committed(&world, 1)),
-        (Some(10), Some(11))
-    );
-
-    let (mut world, mut app) = begin_at(OffsetReset::Error);
-    assert_eq!(
-        (app.seen.len(), app.failures.len()),
-        (0, 2),
-        "{:?}",
-        app.failures
-    );
-    let text = app.failures[0].to_string();
-    assert!(text.contains("'g'") && text.contains("t/0"), "{text}");
-    app.seek(&mut world, 1, Start::Offset(8));
-    run(&mut world, &mut [&mut app], ms(500));
-    assert_eq!((app.seen.len(), app.failures.len()), (2, 2));
-}
-
-#[test]
-fn who_seeks_before_the_group_has_answered_is_obeyed() {
-    let mut world = world(1);
-    world.script = Box::new(|request| match request {
-        Request::FetchOffsets(_) => Fate::Refuse(ErrorCode::CoordinatorLoadInProgress),
-        _ => Fate::Serve,
-    });
-    let mut app = App::start(&mut world, group_config());
-    run(&mut world, &mut [&mut app], ms(500));
-    assert_eq!(app.assignment(&world), [0]);
-    app.seek(&mut world, 0, Start::Offset(6));
-    world.script = Box::new(|_| Fate::Serve);
-    run(&mut world, &mut [&mut app], ms(2_000));
-    assert_eq!(app.seen.first(), Some(&("t".to_owned(), 0, 6)));
-    assert_eq!(app.seen.len(), 4);
-}
-
-#[test]
-fn what_is_paused_waits_where_it_is() {
-    let mut world = world(2);
-    let mut app = App::start(&mut world, group_config());
-    run(&mut world, &mut [&mut app], ms(500));
-    for partition in 0..2 {
-        store(&mut world, partition, numbers(10..13));
-    }
-    world.tick();
-    // Both are fetched, and neither is given out yet.
-    world.run_for(ms(50));
-    let place = TopicPartition::new("t", 0);
-    let unfinished = app.reader.unfinished("t", 0);
-    assert!(world.core.group_pause(app.id, &place, unfinished));
-    app.reader.interrupt("t", 0);
-    run(&mut world, &mut [&mut app], ms(500));
-    store(&mut world, 0, numbers(13..14));
-    world.tick();
-    run(&mut world, &mut [&mut app], ms(15_000));
-    let of = |app: &App, partition| app.seen.iter().filter(|seen| seen.1 == partition).count();
-    assert_eq!((of(&app, 0), of(&app, 1)), (10, 13));
-    assert_eq!(committed(&world, 0), Some(10));
-    assert!(world.core.group_resume(app.id, &place));
-    world.settle();
-    run(&mut world, &mut [&mut app], ms(500));
-    let offsets: Vec<i64> = app
-        .seen
-        .iter()
-        .filter(|seen| seen.1 == 0)
-        .map(|seen| seen.2)
-        .collect();
-    assert_eq!(offsets, (0..14).collect::<Vec<i64>>());
-    let elsewhere = TopicPartition::new("t", 5);
-    assert!(!world.core.group_pause(app.id, &elsewhere, None));
-}
-
-#[test]
 fn a_member_costs_little_while_nothing_happens() {
     let mut world = world(1);
     let mut app = App::start(&mut world, group_config());
@@ -797,12 +446,4 @@ fn settings_that_make_no_sense_are_refused() {
     let none = GroupConfig::new("g", nothing);
     assert!(none.check().unwrap_err().to_string().contains("no topic"));
     assert!(group_config().check().is_ok());
-}
-
-/// Who reads a partition, as the coordinator has it.
-pub(super) fn owners(group: &Group, partition: u32) -> Vec<String> {
-    let place = ("t".to_owned(), partition);
-    let owners = group.members.iter();
-    let owners = owners.filter(|(_, member)| member.assignment.contains(&place));
-    owners.map(|(id, _)| id.clone()).collect()
 }

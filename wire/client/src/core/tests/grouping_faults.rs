@@ -7,7 +7,7 @@ use millrace_wire::native::Request;
 use proptest::prelude::*;
 
 use super::consuming::{numbers, store};
-use super::grouping::{App, group_config, owners};
+use super::member::{App, group_config, owners};
 use super::world::{Fate, World, config, ms};
 use crate::core::random::Random;
 use crate::{Assignor, ErrorCode, GroupConfig, GroupEvent};

@@ -8,9 +8,12 @@ mod coordinator;
 
 mod consuming;
 mod grouping;
+mod grouping_doubts;
 mod grouping_faults;
+mod grouping_offsets;
 mod idempotence;
 mod linking;
+mod member;
 mod producing;
 mod random_faults;
 mod world;
