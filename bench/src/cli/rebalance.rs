@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use millrace_client::Assignor;
 
-use super::options::{OutputOptions, TargetOptions, seconds};
+use super::options::{OutputOptions, seconds};
+use super::target::TargetOptions;
 use super::{Failure, begin_report, progress, target_name, write_report};
 use crate::progress::Progress;
 use crate::protocol::ProtocolName;
