@@ -177,6 +177,9 @@ impl Page {
         if !workload.stages.is_empty() {
             self.table(&tables::stages(&workload.stages));
         }
+        if !workload.changes.is_empty() {
+            self.table(&tables::changes(&workload.changes));
+        }
         if !workload.bounds.is_empty() {
             self.table(&tables::bounds(&workload.bounds));
         }
