@@ -213,7 +213,7 @@ async fn produce(
             let value = Bytes::from_static(VALUE);
             let record = Record::new(topic.clone(), value).partition(partition);
             // A record that is not delivered is missed by its consumer.
-            let _ = producer.send(record).await?;
+            drop(producer.send(record).await?);
         }
     }
 }
