@@ -29,7 +29,7 @@ pub fn explain(
         settings: workload.settings(),
         repetitions: vec![outcome.repetition],
         stages: outcome.stages.iter().filter_map(stage).collect(),
-        bounds: Vec::new(),
+        ..WorkloadResult::default()
     })
 }
 

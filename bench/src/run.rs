@@ -67,6 +67,12 @@ pub enum RunError {
     /// A consumer or a producer of a rebalance failed.
     #[error("a client failed: {0}")]
     Client(#[from] millrace_client::ClientError),
+    /// A thread for members of a group could not be started.
+    #[error(
+        "a thread for the group's members could not be started: {0}; allow more open files (ulimit -n) or \
+         threads, or try fewer members"
+    )]
+    Host(std::io::Error),
     /// A group does not come to an end with its partitions.
     #[error(
         "after {waited:?} the group's {members} members do not all have their share; try fewer members or \

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::options::{OutputOptions, TargetOptions, WorkloadOptions};
+use super::options::{OutputOptions, WorkloadOptions};
 use super::run::measure_limits;
+use super::target::TargetOptions;
 use super::{Failure, begin_report, progress, target_name, write_report};
 use crate::compare::Side;
 use crate::figures::{self, ROWS};

@@ -4,6 +4,7 @@ mod measure;
 mod options;
 mod rebalance;
 mod run;
+mod target;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -16,7 +17,8 @@ use crate::progress::{Terminal, stop_on_signals};
 use crate::protocol::ProtocolError;
 use crate::report::model::Report;
 use crate::run::{RunError, Target};
-use options::{OutputFormat, OutputOptions, TargetOptions};
+use options::{OutputFormat, OutputOptions};
+use target::TargetOptions;
 
 /// Measure a broker's latency and throughput, honestly.
 ///

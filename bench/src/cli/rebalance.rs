@@ -1,11 +1,13 @@
 //! `rebalance`.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use millrace_client::Assignor;
 
-use super::options::{OutputOptions, TargetOptions, seconds};
+use super::options::{OutputOptions, seconds};
+use super::target::TargetOptions;
 use super::{Failure, begin_report, progress, target_name, write_report};
 use crate::progress::Progress;
 use crate::protocol::ProtocolName;
@@ -15,13 +17,16 @@ use crate::run::{RunError, Session, bottleneck};
 /// Let a member join a group of consumers, and one leave it, and report how long both take and for how
 /// long partitions are not read meanwhile.
 ///
-/// The consumers are real ones, of the Rust client, on the generator's CPU, and poll all the time. A
-/// pause can be told to about half an --interval.
+/// The consumers are real ones, of the Rust client, on the generator's CPU, and poll all the time. Each
+/// has a thread of its own, up to 128 of them, and sends its heartbeats at its own moments. Members come
+/// and go at moments drawn from a whole time between two heartbeats. A pause can be told to about half
+/// an --interval.
 #[derive(Args)]
 #[command(after_help = "Examples:
   millrace-bench rebalance
   millrace-bench rebalance --members 10 --partitions 60 --assignor cooperative-sticky
-  millrace-bench rebalance --session-timeout 6 --output json")]
+  millrace-bench rebalance --session-timeout 6 --output json
+  millrace-bench rebalance --repetitions 10 --seed 7")]
 pub struct RebalanceArguments {
     /// Members of the group, before one more joins.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -40,9 +45,13 @@ pub struct RebalanceArguments {
     /// three times in this time.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     session_timeout: Duration,
-    /// How often one joins and one leaves; figures are medians.
+    /// How often one joins and one leaves; figures are medians, and the worst.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     repetitions: u16,
+    /// Draws the moments at which members join, leave and send heartbeats; the same for each assignor
+    /// [default: another one each time, which the report tells].
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Report even if the consumers' CPU was the bottleneck.
     #[arg(long)]
     force: bool,
@@ -87,6 +96,7 @@ impl RebalanceArguments {
             [] => &[AssignorName::Range, AssignorName::CooperativeSticky],
             asked => asked,
         };
+        let seed = self.seed.unwrap_or_else(any_seed);
         let plan = |assignor: &AssignorName| RebalancePlan {
             members: self.members as usize,
             partitions: self.partitions,
@@ -94,9 +104,15 @@ impl RebalanceArguments {
             interval: self.interval,
             session_timeout: self.session_timeout,
             repetitions: usize::from(self.repetitions),
+            seed,
         };
         Ok(assignors.iter().map(plan).collect())
     }
+}
+
+/// From the system's randomness; short enough to be typed again.
+fn any_seed() -> u64 {
+    RandomState::new().hash_one(std::process::id()) % 1_000_000
 }
 
 pub(super) fn rebalance(arguments: &RebalanceArguments) -> Result<(), Failure> {
@@ -131,4 +147,36 @@ pub(super) fn rebalance(arguments: &RebalanceArguments) -> Result<(), Failure> {
         report.workloads.push(result);
     }
     write_report(&report, &arguments.output)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn plans(flags: &[&str]) -> Vec<RebalancePlan> {
+        #[derive(Parser)]
+        struct Flags {
+            #[command(flatten)]
+            arguments: RebalanceArguments,
+        }
+        let flags = Flags::try_parse_from(["bench"].iter().chain(flags));
+        flags.unwrap().arguments.plans().unwrap()
+    }
+
+    #[test]
+    fn both_assignors_have_the_same_seed_which_is_the_one_that_was_asked_for() {
+        let seeds = |flags: &[&str]| {
+            plans(flags)
+                .iter()
+                .map(|plan| plan.seed)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(seeds(&["--seed", "7"]), [7, 7]);
+        let [range, cooperative] = seeds(&[])[..] else {
+            panic!("two are the default");
+        };
+        assert_eq!(range, cooperative);
+    }
 }

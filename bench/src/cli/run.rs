@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::options::{OutputOptions, TargetOptions, WorkloadOptions};
+use super::options::{OutputOptions, WorkloadOptions};
+use super::target::TargetOptions;
 use super::{Failure, begin_report, progress, target_name, write_report};
 use crate::limits::LimitsSettings;
 use crate::run::{RunError, Session, bottleneck, measure};

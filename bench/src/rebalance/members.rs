@@ -1,50 +1,61 @@
-//! The consumers of a group, each a task with connections of its own, and the producer.
+//! The consumers of a group, each with connections and, as far as there are threads for that, a host of
+//! its own; and the producer.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::rc::Rc;
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use millrace_client::{
-    Client, ClientConfig, ClientError, GroupConfig, GroupConsumer, GroupEvent, ProducerConfig,
-    Record,
+    Client, ClientConfig, ClientError, GroupConfig, GroupEvent, ProducerConfig, Record,
 };
 use tokio::sync::oneshot;
-use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::task::spawn_local;
+use tokio::time::{MissedTickBehavior, interval};
 
+use super::RebalancePlan;
+use super::hosts::{Host, lock};
 use super::watch::{MemberNumber, Watch};
-use super::{RebalancePlan, Shared};
+use crate::run::RunError;
+
+/// Most threads for members; with more members than that, they take turns at them.
+const MOST_HOSTS: usize = 128;
 
 /// How long a member waits for an event before it asks again.
 const POLL: Duration = Duration::from_secs(1);
 
-/// How long leaving may take in the end.
+/// How long leaving may take in the end, all together.
 const LEAVING: Duration = Duration::from_secs(10);
 
 /// A record's value.
 const VALUE: &[u8] = &[b'x'; 100];
 
 struct Member {
+    number: MemberNumber,
     leave: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+    /// Closed when it has left.
+    gone: Receiver<()>,
 }
+
+type Failure = Arc<Mutex<Option<ClientError>>>;
 
 /// The group.
 pub(super) struct Members {
     address: SocketAddr,
     config: GroupConfig,
-    topic: Rc<str>,
+    topic: Arc<str>,
     partitions: u32,
     record_interval: Duration,
-    watch: Shared<Watch>,
+    watch: Arc<Mutex<Watch>>,
+    hosts: Vec<Host>,
+    most_hosts: usize,
     /// In the order in which they came.
     running: VecDeque<Member>,
     next: MemberNumber,
-    producing: Option<JoinHandle<()>>,
-    failure: Shared<Option<ClientError>>,
+    producing: Option<Host>,
+    failure: Failure,
 }
 
 impl Members {
@@ -59,97 +70,150 @@ impl Members {
             topic: topic.into(),
             partitions: plan.partitions,
             record_interval: plan.interval,
-            watch: Rc::new(RefCell::new(Watch::new(plan.partitions))),
+            watch: Arc::new(Mutex::new(Watch::new(plan.partitions))),
+            hosts: Vec::new(),
+            // The oldest leaves before another joins, which finds its host free.
+            most_hosts: MOST_HOSTS.min(plan.members + 1),
             running: VecDeque::new(),
             next: 0,
             producing: None,
-            failure: Shared::default(),
+            failure: Failure::default(),
         }
     }
 
-    pub(super) fn watch(&self) -> &RefCell<Watch> {
-        &self.watch
+    pub(super) fn watch(&self) -> MutexGuard<'_, Watch> {
+        lock(&self.watch)
     }
 
     /// Whether a client has failed.
     pub(super) fn check(&self) -> Result<(), ClientError> {
-        self.failure.borrow_mut().take().map_or(Ok(()), Err)
+        lock(&self.failure).take().map_or(Ok(()), Err)
     }
 
-    async fn client(&self) -> Result<Client, ClientError> {
-        let config = ClientConfig::new([self.address.to_string()]);
-        Client::connect(ClientConfig {
-            client_id: "millrace-bench".to_owned(),
-            ..config
-        })
-        .await
-    }
-
-    /// One more.
-    pub(super) async fn join(&mut self) -> Result<(), ClientError> {
-        let consumer = self.client().await?.group_consumer(self.config.clone())?;
+    /// One more. It begins to join, and nobody waits for it here.
+    pub(super) fn join(&mut self) -> Result<(), RunError> {
         let number = self.next;
         self.next += 1;
-        let now_ns = self.watch.borrow().now_ns();
-        self.watch.borrow_mut().joined(number, now_ns);
+        let at = number % self.most_hosts;
+        if at == self.hosts.len() {
+            self.hosts.push(Host::start(&format!("members-{at}"))?);
+        }
         let (leave, leaving) = oneshot::channel();
-        let (watch, failure) = (Rc::clone(&self.watch), Rc::clone(&self.failure));
-        let task = spawn_local(async move {
-            if let Err(error) = consume(number, consumer, &watch, leaving).await {
-                *failure.borrow_mut() = Some(error);
-            }
+        let (going, gone) = channel::<()>();
+        let (address, config) = (self.address, self.config.clone());
+        let (watch, failure) = (Arc::clone(&self.watch), Arc::clone(&self.failure));
+        {
+            let mut watch = self.watch();
+            let now_ns = watch.now_ns();
+            watch.joined(number, now_ns);
+        }
+        self.hosts[at].run(move || {
+            spawn_local(async move {
+                let consumed = consume(number, address, config, &watch, leaving).await;
+                note(&failure, consumed);
+                drop(going);
+            });
         });
-        self.running.push_back(Member { leave, task });
+        self.running.push_back(Member {
+            number,
+            leave,
+            gone,
+        });
         Ok(())
     }
 
     /// One less: the one that has been there longest.
     pub(super) fn leave_oldest(&mut self) {
         if let Some(member) = self.running.pop_front() {
+            let mut watch = lock(&self.watch);
+            let now_ns = watch.now_ns();
+            watch.left(member.number, now_ns);
             // One that failed is noticed elsewhere.
             let _ = member.leave.send(());
         }
     }
 
+    /// Lets each host with all that is on it stand still, for as long as is drawn for it. Returns the
+    /// longest of these times.
+    pub(super) fn stand_still(&self, mut draw: impl FnMut() -> Duration) -> Duration {
+        let mut longest = Duration::ZERO;
+        for host in &self.hosts {
+            let time = draw();
+            host.stand_still(time);
+            longest = longest.max(time);
+        }
+        longest
+    }
+
     /// From now on every partition gets a record at each interval.
-    pub(super) async fn produce(&mut self) -> Result<(), ClientError> {
-        let producer = self.client().await?.producer(ProducerConfig::default())?;
-        let (partitions, topic) = (self.partitions, std::sync::Arc::<str>::from(&*self.topic));
-        let mut due = interval(self.record_interval);
-        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let failure = Rc::clone(&self.failure);
-        self.producing = Some(spawn_local(async move {
-            loop {
-                due.tick().await;
-                for partition in 0..partitions {
-                    let value = Bytes::from_static(VALUE);
-                    let record = Record::new(topic.clone(), value).partition(partition);
-                    // A record that is not delivered is missed by its consumer.
-                    if let Err(error) = producer.send(record).await {
-                        *failure.borrow_mut() = Some(error);
-                        return;
-                    }
-                }
-            }
-        }));
+    pub(super) fn produce(&mut self) -> Result<(), RunError> {
+        let host = Host::start("producer")?;
+        let (address, topic, partitions) = (self.address, self.topic.clone(), self.partitions);
+        let (record_interval, failure) = (self.record_interval, Arc::clone(&self.failure));
+        host.run(move || {
+            spawn_local(async move {
+                let produced = produce(address, &topic, partitions, record_interval).await;
+                note(&failure, produced);
+            });
+        });
+        self.producing = Some(host);
         Ok(())
     }
 
     /// All leave.
-    pub(super) async fn end(self) {
+    pub(super) fn end(self) {
         if let Some(producing) = self.producing {
-            producing.abort();
+            producing.end();
         }
-        let mut tasks = Vec::new();
+        let mut leaving = Vec::new();
         for member in self.running {
             let _ = member.leave.send(());
-            tasks.push(member.task);
+            leaving.push(member.gone);
         }
-        for task in tasks {
+        let until = Instant::now() + LEAVING;
+        for gone in leaving {
             // Who does not come to an end expires at the broker.
-            if timeout(LEAVING, task).await.is_err() {
-                return;
-            }
+            let _ = gone.recv_timeout(until.saturating_duration_since(Instant::now()));
+        }
+        self.hosts.into_iter().for_each(Host::end);
+    }
+}
+
+/// Keeps the first failure.
+fn note(failure: &Failure, outcome: Result<(), ClientError>) {
+    if let Err(error) = outcome {
+        lock(failure).get_or_insert(error);
+    }
+}
+
+async fn connect(address: SocketAddr) -> Result<Client, ClientError> {
+    let config = ClientConfig::new([address.to_string()]);
+    Client::connect(ClientConfig {
+        client_id: "millrace-bench".to_owned(),
+        ..config
+    })
+    .await
+}
+
+/// Writes a record to every partition at each interval, without end.
+async fn produce(
+    address: SocketAddr,
+    topic: &Arc<str>,
+    partitions: u32,
+    record_interval: Duration,
+) -> Result<(), ClientError> {
+    let producer = connect(address)
+        .await?
+        .producer(ProducerConfig::default())?;
+    let mut due = interval(record_interval);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        due.tick().await;
+        for partition in 0..partitions {
+            let value = Bytes::from_static(VALUE);
+            let record = Record::new(topic.clone(), value).partition(partition);
+            // A record that is not delivered is missed by its consumer.
+            drop(producer.send(record).await?);
         }
     }
 }
@@ -157,40 +221,43 @@ impl Members {
 /// Polls, and tells the watch what comes, until it is told to leave.
 async fn consume(
     number: MemberNumber,
-    mut consumer: GroupConsumer,
-    watch: &RefCell<Watch>,
+    address: SocketAddr,
+    config: GroupConfig,
+    watch: &Mutex<Watch>,
     mut leaving: oneshot::Receiver<()>,
 ) -> Result<(), ClientError> {
+    let mut consumer = connect(address).await?.group_consumer(config)?;
     loop {
         let event = tokio::select! {
-            _ = &mut leaving => {
-                let now_ns = watch.borrow().now_ns();
-                watch.borrow_mut().left(number, now_ns);
-                return consumer.close().await;
-            }
+            _ = &mut leaving => return consumer.close().await,
             event = consumer.poll_event(POLL) => event?,
         };
-        let mut watch = watch.borrow_mut();
-        let now_ns = watch.now_ns();
-        match event {
-            None => {}
-            Some(GroupEvent::Records(records)) => {
-                let mut last = None;
-                for record in &records {
-                    if last.replace(record.partition) != Some(record.partition) {
-                        watch.handed(record.partition, now_ns);
-                    }
+        if let Some(event) = event {
+            tell(&mut lock(watch), number, &event);
+        }
+    }
+}
+
+/// Tells the watch what a member was told.
+fn tell(watch: &mut Watch, number: MemberNumber, event: &GroupEvent) {
+    let now_ns = watch.now_ns();
+    match event {
+        GroupEvent::Records(records) => {
+            let mut last = None;
+            for record in records {
+                if last.replace(record.partition) != Some(record.partition) {
+                    watch.handed(record.partition, now_ns);
                 }
             }
-            Some(GroupEvent::Assigned(places)) => {
-                for place in &places {
-                    watch.assigned(number, place.partition, now_ns);
-                }
+        }
+        GroupEvent::Assigned(places) => {
+            for place in places {
+                watch.assigned(number, place.partition, now_ns);
             }
-            Some(GroupEvent::Revoked(places) | GroupEvent::Lost(places)) => {
-                for place in &places {
-                    watch.given_up(number, place.partition, now_ns);
-                }
+        }
+        GroupEvent::Revoked(places) | GroupEvent::Lost(places) => {
+            for place in places {
+                watch.given_up(number, place.partition, now_ns);
             }
         }
     }

@@ -87,6 +87,10 @@ impl Watch {
 
     pub(super) fn assigned(&mut self, member: MemberNumber, partition: u32, now_ns: u64) {
         let begun_ns = self.begun_ns;
+        // One that was told to leave may hear of a partition before it hears that.
+        if !self.members.contains_key(&member) {
+            return;
+        }
         let Some(partition) = self.partitions.get_mut(partition as usize) else {
             return;
         };
@@ -235,6 +239,8 @@ mod tests {
         let mut watch = shared();
         watch.begin_at(10);
         watch.left(0, 20);
+        // It does not know yet.
+        watch.assigned(0, 0, 25);
         assert_eq!(watch.members(), 1);
         assert!(!watch.is_balanced());
         watch.assigned(1, 0, 60);

@@ -177,6 +177,9 @@ impl Page {
         if !workload.stages.is_empty() {
             self.table(&tables::stages(&workload.stages));
         }
+        if !workload.changes.is_empty() {
+            self.table(&tables::changes(&workload.changes));
+        }
         if !workload.bounds.is_empty() {
             self.table(&tables::bounds(&workload.bounds));
         }
@@ -283,7 +286,7 @@ mod tests {
         let elements = elements(&html);
         let count = |name: &str| elements.iter().filter(|element| *element == name).count();
         assert_eq!(count("figure"), 5);
-        assert_eq!(count("table"), 6);
+        assert_eq!(count("table"), 7);
         for part in sample::WORDS {
             assert!(html.contains(part), "no {part}");
         }

@@ -154,6 +154,9 @@ pub struct WorkloadResult {
     /// Where the broker's time went, if it was asked.
     #[serde(default)]
     pub stages: Vec<StageResult>,
+    /// What it cost a group that members came and went, if any did.
+    #[serde(default)]
+    pub changes: Vec<MembershipChange>,
     /// Its figures beside what bounds them.
     pub bounds: Vec<Bound>,
 }
@@ -167,6 +170,31 @@ pub struct StageResult {
     pub stage: String,
     /// How long it took.
     pub latency: Latency,
+}
+
+/// What it cost a group, over the repetitions, that a member came or went.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MembershipChange {
+    /// `join` or `leave`.
+    pub event: String,
+    /// How often it was measured.
+    pub repetitions: usize,
+    /// Until every member had its share, ns.
+    pub settled: MedianAndMax,
+    /// How many partitions had no owner for a while, in a repetition.
+    pub partitions_without_owner: MedianAndMax,
+    /// For how long each of these had none, those of all repetitions together, ns; none if there were no
+    /// such partitions.
+    pub without_owner: Option<MedianAndMax>,
+}
+
+/// Two figures of some values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MedianAndMax {
+    /// The median.
+    pub median: f64,
+    /// The largest.
+    pub max: f64,
 }
 
 /// One measured run of a workload, warm-up left out.

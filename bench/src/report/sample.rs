@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::model::{
     Bound, ComparedFigure, Comparison, EchoLimit, Environment, GeneratorUse, Latency, Limits,
-    ReadLimit, Repetition, Report, SeriesResult, StageResult, Sweep, SweepStep, Target,
-    ThroughKafka, WorkloadResult, WriteLimit,
+    MedianAndMax, MembershipChange, ReadLimit, Repetition, Report, SeriesResult, StageResult,
+    Sweep, SweepStep, Target, ThroughKafka, WorkloadResult, WriteLimit,
 };
 use crate::record::{Recorder, compare_pairs};
 
@@ -31,6 +31,7 @@ pub(crate) const WORDS: &[&str] = &[
     "lateness p99",
     "60 % of a CPU, 0.4 % while it had nothing to do",
     "60.0 µs for each record",
+    "partitions without owner",
     "loopback round trip + durable",
     "through Kafka",
     "p99 of produce at most 5 ms",
@@ -185,11 +186,26 @@ fn workload() -> WorkloadResult {
             stage: "journal_write".to_owned(),
             latency: latency(90_000),
         }],
+        changes: vec![
+            change("join", 1_000.0, Some((24e6, 310e6))),
+            change("leave", 0.0, None),
+        ],
         bounds: vec![
             bound("produce p50", 110_000.0, Some(Target::AtMost(1.5))),
             bound("produce p99", 400_000.0, Some(Target::AtMost(3.0))),
             bound("end to end p50", 165_000.0, None),
         ],
+    }
+}
+
+fn change(event: &str, partitions: f64, without_owner: Option<(f64, f64)>) -> MembershipChange {
+    let figures = |(median, max)| MedianAndMax { median, max };
+    MembershipChange {
+        event: event.to_owned(),
+        repetitions: 3,
+        settled: figures((1.9e9, 3.2e9)),
+        partitions_without_owner: figures((partitions, partitions)),
+        without_owner: without_owner.map(figures),
     }
 }
 

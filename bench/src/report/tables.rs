@@ -1,8 +1,8 @@
 //! A report's parts as tables and sentences, the same for text and for HTML.
 
 use super::model::{
-    Bound, Comparison, EchoLimit, Environment, Latency, Limits, ReadLimit, Repetition, StageResult,
-    Sweep, Target, WorkloadResult, WriteLimit,
+    Bound, Comparison, EchoLimit, Environment, Latency, Limits, MembershipChange, ReadLimit,
+    Repetition, StageResult, Sweep, Target, WorkloadResult, WriteLimit,
 };
 use super::summary::{SeriesMedians, counted};
 use super::table::Kind::{Number, Words};
@@ -252,6 +252,38 @@ pub(super) fn stages(stages: &[StageResult]) -> Table {
             p90,
             p99,
             p999,
+            max,
+        ]);
+    }
+    table
+}
+
+/// What it cost a group that members came and went.
+pub(super) fn changes(changes: &[MembershipChange]) -> Table {
+    let mut table = Table::new([
+        ("event", Words),
+        ("times", Number),
+        ("settled: median", Number),
+        ("max", Number),
+        ("partitions without owner: median", Number),
+        ("max", Number),
+        ("for how long: median", Number),
+        ("max", Number),
+    ]);
+    for change in changes {
+        let partitions = change.partitions_without_owner;
+        let [median, max] = match change.without_owner {
+            Some(time) => [time.median, time.max].map(units::time),
+            None => [units::NONE, units::NONE].map(str::to_owned),
+        };
+        table.row([
+            change.event.clone(),
+            change.repetitions.to_string(),
+            units::time(change.settled.median),
+            units::time(change.settled.max),
+            units::round(partitions.median),
+            units::round(partitions.max),
+            median,
             max,
         ]);
     }

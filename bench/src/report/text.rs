@@ -95,6 +95,11 @@ impl Page {
             self.text
                 .push_str(&tables::stages(&workload.stages).to_text());
         }
+        if !workload.changes.is_empty() {
+            self.text.push('\n');
+            self.text
+                .push_str(&tables::changes(&workload.changes).to_text());
+        }
         if !workload.bounds.is_empty() {
             self.text.push('\n');
             self.text
@@ -168,6 +173,22 @@ mod tests {
             compared.contains("0.900") && compared.contains("0.850 to 1.050"),
             "{compared}"
         );
+    }
+
+    #[test]
+    fn a_change_of_members_is_told_with_medians_and_maxima() {
+        let text = render(&sample::report());
+        let cells = |event: &str| -> Vec<&str> {
+            let line = text.lines().find(|line| line.starts_with(event));
+            line.expect(event).split_whitespace().collect()
+        };
+        assert_eq!(
+            cells("join "),
+            "join 3 1.90 s 3.20 s 1000 1000 24.0 ms 310 ms"
+                .split(' ')
+                .collect::<Vec<_>>()
+        );
+        assert_eq!(cells("leave ")[6..], ["0", "0", "-", "-"]);
     }
 
     #[test]
