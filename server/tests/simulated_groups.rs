@@ -163,13 +163,12 @@ fn groups_and_producers_survive_whatever_happens_to_the_broker() {
     }
 }
 
-/// In how many seeds a bug is found, of which kind the first complaint is.
+/// A bug is found, and told for what it is.
 #[track_caller]
 fn must_be_found(bug: Bug, complaint: &str) {
-    let found = (0..FOUND_WITHIN).find_map(|seed| {
-        let (violations, _) = run(seed, Some(bug));
-        let found = violations.iter().any(|what| what.contains(complaint));
-        found.then_some(seed)
+    let found = (0..FOUND_WITHIN).find(|seed| {
+        let (violations, _) = run(*seed, Some(bug));
+        violations.iter().any(|what| what.contains(complaint))
     });
     let seed = found.unwrap_or_else(|| panic!("{bug:?} is not found in {FOUND_WITHIN} seeds"));
     println!("{bug:?}: found by seed {seed}");
