@@ -79,7 +79,7 @@ fn every_limit_has_a_figure_and_no_file_is_left() {
         limits.crc32c,
         limits.crc32,
     ] {
-        assert!(rate > 1e7, "{limits:?}");
+        assert!(rate > 1e5, "{limits:?}");
     }
     assert_eq!(files_in(directory.path()), 0);
 }

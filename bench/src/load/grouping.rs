@@ -38,8 +38,12 @@ pub struct GroupPlan {
 /// members of one group than that, the ones that are waited for could not come.
 pub const MOST_MEMBERS_OF_CONNECTION: usize = 48;
 
-/// How often a member of a group that does not stand still yet asks whether it has to join again.
+/// How often a member of a group that does not stand still yet asks whether it has to join again; at
+/// the least, for with many members it is
 const PROBE_NS: u64 = 100_000_000;
+
+/// this often for each of all members, or a broker had no time left for those that join.
+const PROBE_NS_FOR_EACH: u64 = 300_000;
 
 /// How often one of a group that does says that it is there while others are waited for.
 const WAITING_NS: u64 = 3_000_000_000;
@@ -72,6 +76,8 @@ enum Standing {
     In,
     /// It waits for an answer.
     Waiting(Asked),
+    /// It has to ask this again, in a while.
+    Later(Asked),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,17 +230,18 @@ impl Grouping {
 
     fn next_question(&self, number: usize, now_ns: u64) -> Option<Asked> {
         let member = &self.members[number];
+        let is_due = |every_ns| now_ns.saturating_sub(member.asked_ns) >= every_ns;
         match member.standing {
             Standing::Outside => Some(Asked::Join),
             Standing::Joined => Some(Asked::Sync),
             Standing::Waiting(_) => None,
+            Standing::Later(asked) => is_due(PROBE_NS).then_some(asked),
             Standing::In => {
                 let every_ns = match self.groups[member.group].stands_still() {
                     true => WAITING_NS,
-                    false => PROBE_NS,
+                    false => PROBE_NS.max(PROBE_NS_FOR_EACH * self.members.len() as u64),
                 };
-                let is_due = now_ns.saturating_sub(member.asked_ns) >= every_ns;
-                is_due.then_some(Asked::Heartbeat)
+                is_due(every_ns).then_some(Asked::Heartbeat)
             }
         }
     }
@@ -289,6 +296,7 @@ impl Grouping {
                     group.has_its_partitions(member.generation);
                 }
             }
+            Outcome::Group(GroupOutcome::NotYet) => member.standing = Standing::Later(asked),
             other => {
                 let unexpected = || "an answer to something else".to_owned();
                 self.refused = Some(other.failure().map_or_else(unexpected, str::to_owned));
@@ -433,6 +441,18 @@ mod tests {
         assert!(!grouping.is_measured());
         assert!(grouping.settle(&mut lanes, 6 + PROBE_NS).unwrap());
         assert!(grouping.is_measured());
+    }
+
+    #[test]
+    fn a_member_asks_again_whoever_does_not_serve_yet() {
+        let mut grouping = grouping();
+        let mut lanes = [Lane::for_tests(), Lane::for_tests()];
+        assert!(!grouping.settle(&mut lanes, 1).unwrap());
+        answer(&mut grouping, 0, GroupOutcome::NotYet);
+        assert!(!grouping.settle(&mut lanes, PROBE_NS).unwrap());
+        assert_eq!(asking(&grouping)[0], Standing::Later(Asked::Join));
+        assert!(!grouping.settle(&mut lanes, 1 + PROBE_NS).unwrap());
+        assert_eq!(asking(&grouping)[0], Standing::Waiting(Asked::Join));
     }
 
     #[test]

@@ -217,6 +217,9 @@ impl Outcome {
         match self {
             Outcome::Failed(error) => Some(error),
             Outcome::Group(GroupOutcome::Rebalancing) => Some("the group was rebalancing"),
+            Outcome::Group(GroupOutcome::NotYet) => {
+                Some("the group's coordinator did not serve yet")
+            }
             _ => None,
         }
     }
@@ -238,6 +241,8 @@ pub enum GroupOutcome {
     IdGiven(String),
     /// The member has to join again.
     Rebalancing,
+    /// The coordinator has just been made; ask again.
+    NotYet,
 }
 
 /// An idempotent producer.

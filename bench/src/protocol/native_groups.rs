@@ -158,6 +158,9 @@ fn done(status: Status) -> Outcome {
         _ if is(&status, ErrorCode::RebalanceInProgress) => {
             Outcome::Group(GroupOutcome::Rebalancing)
         }
+        _ if is(&status, ErrorCode::CoordinatorLoadInProgress) => {
+            Outcome::Group(GroupOutcome::NotYet)
+        }
         _ => Outcome::Failed(status.message),
     }
 }
@@ -230,6 +233,10 @@ mod tests {
         assert!(matches!(
             heard(ErrorCode::RebalanceInProgress),
             Outcome::Group(GroupOutcome::Rebalancing)
+        ));
+        assert!(matches!(
+            heard(ErrorCode::CoordinatorLoadInProgress),
+            Outcome::Group(GroupOutcome::NotYet)
         ));
         assert_eq!(heard(ErrorCode::UnknownMemberId).failure(), Some("why"));
     }

@@ -7,7 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::path::Path;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use millrace_shard::env::Env;
@@ -70,7 +70,8 @@ pub enum ControllerError {
 /// The controller.
 pub struct Controller<E: Env> {
     env: E,
-    broker: Rc<Broker<E>>,
+    /// Which holds this.
+    broker: Weak<Broker<E>>,
     partition: Rc<Partition<E>>,
     state: RefCell<State>,
     rules: Rules,
@@ -98,7 +99,7 @@ impl<E: Env> Controller<E> {
         let (state, records) = replay(&partition).await?;
         let controller = Rc::new(Controller {
             env: broker.env.clone(),
-            broker: Rc::clone(broker),
+            broker: Rc::downgrade(broker),
             partition,
             state: RefCell::new(state),
             rules,
@@ -122,10 +123,18 @@ impl<E: Env> Controller<E> {
     }
 
     async fn everywhere(&self, make: impl Fn() -> Call) -> Result<(), ControllerError> {
-        for (shard, outcome) in self.broker.everywhere(make).await {
+        for (shard, outcome) in self.tell(make).await {
             outcome.map_err(|error| ControllerError::Shard { shard, error })?;
         }
         Ok(())
+    }
+
+    /// Asks every shard, and gives what each said; there is none left without a broker.
+    async fn tell(&self, make: impl Fn() -> Call) -> Vec<(ShardId, Result<(), WireError>)> {
+        match self.broker.upgrade() {
+            Some(broker) => broker.everywhere(make).await,
+            None => Vec::new(),
+        }
     }
 
     /// How many topics and partitions there are.
@@ -154,13 +163,11 @@ impl<E: Env> Controller<E> {
         }])
         .await?;
         self.state.borrow_mut().apply(&change);
-        let told = self
-            .broker
-            .everywhere(|| Call::Changed {
-                revision,
-                change: change.clone(),
-            })
-            .await;
+        let changed = || Call::Changed {
+            revision,
+            change: change.clone(),
+        };
+        let told = self.tell(changed).await;
         self.snapshot_if_due().await;
         for (shard, outcome) in told {
             outcome.map_err(|error| not_everywhere(shard, &error))?;

@@ -101,7 +101,8 @@ impl<E: Env> Coordinators<E> {
         hosted.into_iter().for_each(|index| self.let_go(index));
     }
 
-    /// Serves a request to a group of a partition that is hosted here.
+    /// Serves a request to a group of a partition that belongs here. Where it is not hosted it is about
+    /// to be: a topic is known before its partitions are made.
     pub async fn handle(
         &self,
         index: PartitionIndex,
@@ -110,7 +111,7 @@ impl<E: Env> Coordinators<E> {
         let coordinator = self.hosted.borrow().get(&index).cloned();
         match coordinator {
             Some(coordinator) => coordinator.handle(call).await,
-            None => Err(partition::not_here()),
+            None => Err(partition::loading()),
         }
     }
 

@@ -201,10 +201,7 @@ impl<E: Env> Coordinator<E> {
     fn check_serving(&self) -> Result<(), WireError> {
         match &*self.status.borrow() {
             Status::Serving => Ok(()),
-            Status::Loading => Err(WireError::new(
-                ErrorCode::CoordinatorLoadInProgress,
-                "the group's coordinator is reading its log; ask again in a moment",
-            )),
+            Status::Loading => Err(loading()),
             Status::Stopped(why) => Err(why.clone()),
         }
     }
@@ -572,6 +569,14 @@ fn new_member_id<E: Env>(client: &str, env: &E) -> String {
     let unique =
         uuid::Builder::from_random_bytes((u128::from(high) << 64 | u128::from(low)).to_be_bytes());
     format!("{client}-{}", unique.into_uuid())
+}
+
+/// The answer where a coordinator will be, but does not serve yet.
+pub(super) fn loading() -> WireError {
+    WireError::new(
+        ErrorCode::CoordinatorLoadInProgress,
+        "the group's coordinator is reading its log; ask again in a moment",
+    )
 }
 
 /// The answer where the coordinator has gone while a request waited.
