@@ -10,9 +10,24 @@ use super::PARTITIONS;
 use crate::node::{Log, see};
 
 /// What a member of a generation said that it had when it joined, and what it was given.
-struct Share {
-    had: BTreeSet<u32>,
-    given: BTreeSet<u32>,
+pub struct Share {
+    pub had: BTreeSet<u32>,
+    /// The generation in which it got that.
+    pub had_in: i32,
+    pub given: BTreeSet<u32>,
+}
+
+impl Share {
+    /// What this member was given that another one still reads. Whoever missed a rebalance may say that
+    /// it has what is another's since: then the newer generation counts.
+    fn early(&self, other: &Share) -> BTreeSet<u32> {
+        let is_newer = self.had_in > other.had_in;
+        let is_own = |partition: &u32| is_newer && self.had.contains(partition);
+        let both = self.given.intersection(&other.had);
+        both.copied()
+            .filter(|partition| !is_own(partition))
+            .collect()
+    }
 }
 
 /// What is known before a question is asked, to judge the answer by.
@@ -123,25 +138,25 @@ impl Ledger {
     }
 
     /// A member was told what to read: nobody else may have any of it.
-    pub fn given(&self, generation: i32, member: &str, had: BTreeSet<u32>, given: BTreeSet<u32>) {
+    pub fn given(&self, generation: i32, member: &str, share: Share) {
         self.count("assignments");
         let mut shares = self.shares.borrow_mut();
         let shares = shares.entry(generation).or_default();
-        for (other, share) in shares.iter().filter(|(other, _)| *other != member) {
-            let both = &given & &share.given;
+        for (other, others) in shares.iter().filter(|(other, _)| *other != member) {
+            let both = &share.given & &others.given;
             if !both.is_empty() {
                 self.violation(format!(
                     "{both:?} belongs to {member} and to {other} in generation {generation}"
                 ));
             }
-            let early = &(&given & &share.had) | &(&share.given & &had);
+            let early = &share.early(others) | &others.early(&share);
             if !early.is_empty() {
                 self.violation(format!(
                     "{early:?} was given away in generation {generation} while it was still read: {member}, {other}"
                 ));
             }
         }
-        shares.insert(member.to_owned(), Share { had, given });
+        shares.insert(member.to_owned(), share);
     }
 
     /// A commit is about to be asked for.

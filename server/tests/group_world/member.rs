@@ -17,7 +17,7 @@ use millrace_wire::error::{ErrorCode, WireError};
 use millrace_wire::ids::{Offset, PartitionIndex};
 use millrace_wire::kafka::consumer_protocol::{Assignment, Subscription, TopicPartitions, Version};
 
-use super::ledger::Holding;
+use super::ledger::{Holding, Share};
 use super::{Bug, GROUP, Kind, Lost, PARTITIONS, TOPIC, World};
 
 /// The shortest that a broker allows by default.
@@ -240,7 +240,12 @@ impl Member {
         };
         let who = self.instance.as_ref().unwrap_or(&self.id);
         let ledger = &self.world.ledger;
-        ledger.given(self.generation, who, had.clone(), given.clone());
+        let share = Share {
+            had: had.clone(),
+            had_in: self.owned_in,
+            given: given.clone(),
+        };
+        ledger.given(self.generation, who, share);
         self.owned_in = self.generation;
         self.next_heartbeat = self.world.env.now();
         self.take_over(&given).await;
