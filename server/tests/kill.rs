@@ -377,6 +377,9 @@ async fn persist(address: String, partition: u32, stop: Arc<AtomicBool>) -> Vec<
         .producer(ProducerConfig {
             // Several batches under way.
             batch_bytes: 500,
+            // What is sent in the first round may be stored after the last only, however long a
+            // machine takes for all of them.
+            delivery_timeout: Duration::from_secs(3600),
             ..ProducerConfig::default()
         })
         .expect("a producer");
