@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use millrace_server::coordinator::settings::GroupSettings;
-use millrace_shard::env::simulated::{DiskFaults, NodeId, SimulatedEnv, Simulation};
+use millrace_shard::env::simulated::{NodeId, SimulatedEnv, Simulation};
 use millrace_shard::env::{Env, OnPanic, Queue};
 use node::{Bug, Log, Node, see};
 use simulated_client::{Driver, Network, Observed, PARTITIONS, RECORDS};
@@ -68,15 +68,7 @@ fn one_life_after_another(
 ) -> Vec<String> {
     let simulation = Simulation::new(seed);
     simulation.add_node(Default::default());
-    // Power is most likely to fail while something slow is under way.
-    simulation.set_faults(
-        BROKER,
-        DiskFaults {
-            slow: 0.05,
-            slow_factor: 30,
-            ..DiskFaults::default()
-        },
-    );
+    simulation.set_faults(BROKER, node::often_slow());
     let network = Rc::new(Network::default());
     let observed = Rc::new(Observed::default());
     let client = simulation.env(CLIENT);

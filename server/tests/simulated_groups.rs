@@ -96,15 +96,7 @@ fn run(seed: u64, bug: Option<Bug>) -> (Vec<String>, BTreeMap<&'static str, u64>
     });
     let simulation = Rc::new(Simulation::new(seed));
     simulation.add_node(DiskFaults::default());
-    // Power is most likely to fail while something slow is under way.
-    simulation.set_faults(
-        BROKER,
-        DiskFaults {
-            slow: 0.05,
-            slow_factor: 30,
-            ..DiskFaults::default()
-        },
-    );
+    simulation.set_faults(BROKER, node::often_slow());
     let world = World::new(&simulation, bug);
     producers(&world);
     members(&world);

@@ -38,11 +38,12 @@ pub struct GroupPlan {
 /// members of one group than that, the ones that are waited for could not come.
 pub const MOST_MEMBERS_OF_CONNECTION: usize = 48;
 
-/// How often a member of a group that does not stand still yet asks whether it has to join again; at
-/// the least, for with many members it is
+/// How often a member of a group that does not stand still yet asks whether it has to join again, if
+/// there are few.
 const PROBE_NS: u64 = 100_000_000;
 
-/// this often for each of all members, or a broker had no time left for those that join.
+/// With many members, this times their number: otherwise a broker would have no time left for those that
+/// join.
 const PROBE_NS_FOR_EACH: u64 = 300_000;
 
 /// How often one of a group that does says that it is there while others are waited for.

@@ -11,6 +11,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use millrace_shard::env::Env;
+use millrace_shard::error::StorageError;
 use millrace_shard::local::Semaphore;
 use millrace_shard::log::{Partition, PartitionSettings, PartitionStatus};
 use millrace_wire::batch::{BatchBuilder, Compression, DEFAULT_MAX_UNCOMPRESSED_BYTES, Records};
@@ -42,7 +43,7 @@ const SETTINGS: PartitionSettings = PartitionSettings {
 pub enum ControllerError {
     /// Storage failed.
     #[error("the list of topics cannot be read: {0}")]
-    Storage(#[from] millrace_shard::error::StorageError),
+    Storage(#[from] StorageError),
     /// Its log holds what it cannot use.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -123,18 +124,20 @@ impl<E: Env> Controller<E> {
     }
 
     async fn everywhere(&self, make: impl Fn() -> Call) -> Result<(), ControllerError> {
-        for (shard, outcome) in self.tell(make).await {
+        for (shard, outcome) in self.tell(make).await? {
             outcome.map_err(|error| ControllerError::Shard { shard, error })?;
         }
         Ok(())
     }
 
-    /// Asks every shard, and gives what each said; there is none left without a broker.
-    async fn tell(&self, make: impl Fn() -> Call) -> Vec<(ShardId, Result<(), WireError>)> {
-        match self.broker.upgrade() {
-            Some(broker) => broker.everywhere(make).await,
-            None => Vec::new(),
-        }
+    /// Asks every shard, and gives what each said. The broker holds the controller, so that without one
+    /// the node is on its way out.
+    async fn tell(
+        &self,
+        make: impl Fn() -> Call,
+    ) -> Result<Vec<(ShardId, Result<(), WireError>)>, StorageError> {
+        let broker = self.broker.upgrade().ok_or(StorageError::ShuttingDown)?;
+        Ok(broker.everywhere(make).await)
     }
 
     /// How many topics and partitions there are.
@@ -168,6 +171,7 @@ impl<E: Env> Controller<E> {
             change: change.clone(),
         };
         let told = self.tell(changed).await;
+        let told = told.map_err(|error| error.to_wire())?;
         self.snapshot_if_due().await;
         for (shard, outcome) in told {
             outcome.map_err(|error| not_everywhere(shard, &error))?;

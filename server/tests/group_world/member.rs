@@ -83,7 +83,7 @@ async fn begin(world: &Rc<World>) {
     world.ledger.commits(&offsets);
     while !matches!(commit(world, None, &offsets).await, Ok(Ok(()))) {
         if world.ledger.counts().contains_key("assignments") {
-            return; // others were quicker; then they have committed, too
+            return; // others were quicker, and have offsets soon
         }
         world.sleep_ms(1, 20).await;
     }

@@ -21,7 +21,7 @@ use millrace_server::native::session::{Peer, Session};
 use millrace_server::session::outbox::{Outbox, Outgoing};
 use millrace_server::session::{Held, SessionLimits};
 use millrace_server::topic_config::TopicConfig;
-use millrace_shard::env::simulated::{SimulatedEnv, Simulation};
+use millrace_shard::env::simulated::{DiskFaults, SimulatedEnv, Simulation};
 use millrace_shard::env::{Env, OnPanic, Queue};
 use millrace_shard::journal::JournalConfig;
 use millrace_shard::local::{Budget, oneshot};
@@ -472,6 +472,15 @@ pub fn batch(values: &[&str]) -> Bytes {
             .expect("fits");
     }
     builder.build().expect("has records").into()
+}
+
+/// A disk on which power is likely to fail while something slow is under way.
+pub fn often_slow() -> DiskFaults {
+    DiskFaults {
+        slow: 0.05,
+        slow_factor: 30,
+        ..DiskFaults::default()
+    }
 }
 
 /// Runs a test on a node of two shards.
